@@ -1,0 +1,1 @@
+"""Runs cache clusters on Kubernetes."""
