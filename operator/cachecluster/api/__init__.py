@@ -1,0 +1,1 @@
+"""The CacheCluster resource: models, names, conditions, reasons and the CRD made from them. Pure."""

@@ -1,0 +1,117 @@
+"""Names, labels and annotations of everything the operator owns. Nothing else may spell them out."""
+
+import hashlib
+from typing import Final
+
+GROUP: Final = "cachecluster.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "CacheCluster"
+PLURAL: Final = "cacheclusters"
+
+FIELD_MANAGER: Final = "cachecluster-operator"
+FINALIZER: Final = f"{GROUP}/operator"
+SYSTEM_SECRET_FINALIZER: Final = f"{GROUP}/passwords-in-use"
+
+LABEL_CLUSTER: Final = f"{GROUP}/cluster"
+LABEL_SHARD: Final = f"{GROUP}/shard"
+LABEL_ROLE: Final = f"{GROUP}/role"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "cachecluster-operator"
+
+ANNOTATION_APPLIED: Final = f"{GROUP}/applied-hash"
+"""SHA-256 of our last applied manifest: tells a field that we no longer send from one that others own."""
+ANNOTATION_TEMPLATE: Final = f"{GROUP}/template-hash"
+"""SHA-256 of a StatefulSet's pod template as we built it (golden over operator releases, rule S9)."""
+ANNOTATION_FORMED: Final = f"{GROUP}/formed"
+"""On a shard's StatefulSet: the slots that this shard has served. Absent: it has never held data."""
+
+ANNOTATION_ACCEPT_LOSS: Final = f"{GROUP}/accept-data-loss"
+"""On the CacheCluster: its generation, to let nodes restart whose data exists nowhere else (S8)."""
+
+ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
+"""On a volume claim: the CacheCluster whose data it holds, told from an earlier one of the same name."""
+
+ROLE_PRIMARY: Final = "primary"
+ROLE_REPLICA: Final = "replica"
+
+CACHE_PORT: Final = 6379
+CONTAINER: Final = "engine"
+DATA_VOLUME: Final = "data"
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+
+USER_OPERATOR: Final = "cachecluster-operator"
+USER_REPLICATION: Final = "cachecluster-replication"
+USER_NODE: Final = "cachecluster-node"
+"""For the pod's own scripts: probes, the start guard, the hand-over before termination."""
+USER_APPLICATION: Final = "default"
+
+
+def shard_name(cluster: str, shard: int) -> str:
+    """StatefulSet of one shard, for example ``cart-0``."""
+    return f"{cluster}-{shard}"
+
+
+def pod_name(cluster: str, shard: int, ordinal: int) -> str:
+    """Pod of one node, for example ``cart-0-1``."""
+    return f"{cluster}-{shard}-{ordinal}"
+
+
+def nodes_service(cluster: str) -> str:
+    """Headless service that gives each pod its name."""
+    return f"{cluster}-nodes"
+
+
+def endpoint_service(cluster: str) -> str:
+    """Configuration endpoint: any node of the cluster."""
+    return cluster
+
+
+def auth_secret(cluster: str) -> str:
+    """User name and password of the application."""
+    return f"{cluster}-auth"
+
+
+def system_secret(cluster: str) -> str:
+    """The source of every generated password; created once, never applied."""
+    return f"{cluster}-system"
+
+
+def acl_secret(cluster: str) -> str:
+    """What the pods mount: hashed users and the replication credentials."""
+    return f"{cluster}-acl"
+
+
+def connection_secret(cluster: str) -> str:
+    """uri, host, port, username and password, for ``envFrom``."""
+    return f"{cluster}-connection"
+
+
+def config_map(cluster: str, content_hash: str) -> str:
+    """Immutable configuration and scripts; a pod only sees the one it was rolled to."""
+    return f"{cluster}-config-{content_hash}"
+
+
+def primaries_budget(cluster: str) -> str:
+    """PodDisruptionBudget over the primaries of all shards."""
+    return f"{cluster}-primaries"
+
+
+def replicas_budget(cluster: str, shard: int) -> str:
+    """PodDisruptionBudget over the replicas of one shard."""
+    return f"{cluster}-{shard}-replicas"
+
+
+def network_policy(cluster: str) -> str:
+    """NetworkPolicy over the cluster's pods."""
+    return cluster
+
+
+def bus_port(namespace: str, cluster: str) -> int:
+    """Port of the cluster bus, 20000..29999, fixed by namespace and name.
+
+    Two clusters that come to reuse each other's addresses then do not reach each other by gossip (S4).
+    The range ends below the kernel's ephemeral ports (``ip_local_port_range``, 32768 and up).
+    """
+    digest = hashlib.sha256(f"{namespace}/{cluster}".encode()).digest()
+    return 20000 + int.from_bytes(digest[:4], "big") % 10000

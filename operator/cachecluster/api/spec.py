@@ -1,0 +1,386 @@
+"""What a user writes under ``spec``. These models are the only source of the CRD's schema.
+
+A field is omitted, never null, and has no default in the schema: what an omitted field means is said in its
+description and applied in code, so that a stored object is what its author wrote.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, Self
+
+from pydantic import Field
+
+from cachecluster.api.fields import (
+    CpuAmount,
+    Flag,
+    ImageReference,
+    MemoryAmount,
+    ObjectName,
+    OverlayAnnotations,
+    OverlayLabels,
+    ParameterValue,
+    Whole,
+)
+from cachecluster.api.network import (
+    IPBlock,
+    LabelSelector,
+    LabelSelectorRequirement,
+    Network,
+    NetworkPeer,
+    NetworkPolicyMode,
+)
+from cachecluster.api.owned_parameters import OWNED, OwnedGroup
+from cachecluster.api.placement import Placement, Spread, Toleration
+from cachecluster.api.quantity import exact
+from cachecluster.api.rules import Check, Model, Rule, Transition, keys_matching
+
+__all__ = [
+    "Auth",
+    "AuthMode",
+    "CacheClusterSpec",
+    "DeletionPolicy",
+    "Engine",
+    "EngineVersion",
+    "IPBlock",
+    "ImagePullSecret",
+    "LabelSelector",
+    "LabelSelectorRequirement",
+    "Limits",
+    "Model",
+    "Network",
+    "NetworkPeer",
+    "NetworkPolicyMode",
+    "Persistence",
+    "PersistenceMode",
+    "Placement",
+    "PodOverlay",
+    "ResourceList",
+    "Resources",
+    "Spread",
+    "Toleration",
+    "Topology",
+    "TopologyMode",
+]
+
+MIN_MEMORY: Final = "64Mi"
+"""An idle node of the 8.x and 9.x families takes about 10 MiB; the rest is for buffers and a fork."""
+MAX_NODES: Final = 1000
+"""Recommended bound of a cluster (Valkey cluster specification, "Main properties and rationales")."""
+
+
+class Engine(StrEnum):
+    """Cache engine."""
+
+    VALKEY = "Valkey"
+
+
+class EngineVersion(StrEnum):
+    """Release family of the engine."""
+
+    V8_0 = "8.0"
+    V8_1 = "8.1"
+    V9_0 = "9.0"
+    V9_1 = "9.1"
+
+
+class TopologyMode(StrEnum):
+    """How data is laid out over nodes."""
+
+    CLUSTER = "Cluster"
+
+
+class PersistenceMode(StrEnum):
+    """What survives a restart of a node."""
+
+    NONE = "None"
+    SNAPSHOT = "Snapshot"
+    APPEND_ONLY = "AppendOnly"
+
+
+class AuthMode(StrEnum):
+    """Whether clients need a password."""
+
+    PASSWORD = "Password"
+    DISABLED = "Disabled"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the volumes when the CacheCluster is deleted."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
+class Topology(Model):
+    """Shards and copies."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"self.shards * (1 + self.replicasPerShard) <= {MAX_NODES}",
+            lambda self: self.shards * (1 + self.replicas_per_shard) <= MAX_NODES,
+            f"a cluster has at most {MAX_NODES} nodes, and shards * (1 + replicasPerShard) is more; lower one of them",
+        ),
+    )
+
+    mode: TopologyMode = Field(description="Cluster: 16384 hash slots over the shards, for cluster-aware clients.")
+    shards: Annotated[Whole, Field(ge=1, le=500)] = Field(
+        description="Number of shards, each with one primary. From 3 on the others elect a new primary by themselves "
+        "when one is lost."
+    )
+    replicas_per_shard: Annotated[Whole, Field(ge=0, le=5)] = Field(
+        description="Replicas beside each primary. With 0 a node that is lost takes its part of the data with it."
+    )
+
+
+class ResourceList(Model):
+    """Amounts of compute resources, as Kubernetes quantities."""
+
+    cpu: CpuAmount | None = Field(default=None, description="CPU cores, for example 500m or 2.")
+    memory: MemoryAmount | None = Field(default=None, description="Memory, for example 2Gi.")
+
+
+class Limits(ResourceList):
+    """The most that each node may use."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!isQuantity(string(self.memory)) || !quantity(string(self.memory)).isLessThan(quantity('{MIN_MEMORY}'))",
+            lambda self: exact(self.memory) >= exact(MIN_MEMORY),
+            f"must be at least {MIN_MEMORY}",
+            at="memory",
+        ),
+    )
+
+    memory: MemoryAmount = Field(
+        description=f"Memory, for example 2Gi, at least {MIN_MEMORY}. maxmemory follows from it: a part is left free "
+        "for buffers and for what a snapshot or a replica's first copy takes."
+    )
+
+
+def _within(resource: str) -> Rule:
+    """requests do not exceed limits."""
+    request, limit = f"string(self.requests.{resource})", f"string(self.limits.{resource})"
+
+    def holds(self: Any) -> bool:
+        asked, most = getattr(self.requests, resource, None), getattr(self.limits, resource)
+        return asked is None or most is None or exact(asked) <= exact(most)
+
+    return Rule(
+        f"!has(self.requests) || !has(self.requests.{resource}) || !has(self.limits.{resource}) || "
+        f"!isQuantity({request}) || !isQuantity({limit}) || "
+        f"!quantity({request}).isGreaterThan(quantity({limit}))",
+        holds,
+        f"must not exceed limits.{resource}; lower the one or raise the other",
+        at=f"requests.{resource}",
+    )
+
+
+class Resources(Model):
+    """Compute resources of each node."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_within("memory"), _within("cpu"))
+
+    requests: ResourceList | None = Field(
+        default=None, description="What the scheduler sets aside for each node; what is omitted follows from limits."
+    )
+    limits: Limits = Field(description="The most that each node may use; limits.memory decides how much data fits.")
+
+
+class Persistence(Model):
+    """Whether and how data outlives a node's restart."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.mode == 'None' || has(self.size)",
+            lambda self: self.mode is PersistenceMode.NONE or self.size is not None,
+            "modes Snapshot and AppendOnly need a volume; write its size, for example 8Gi",
+            at="size",
+            kind="FieldValueRequired",
+        ),
+        Rule(
+            "self.mode != 'None' || !(has(self.size) || has(self.storageClassName))",
+            lambda self: (
+                self.mode is not PersistenceMode.NONE or (self.size is None and self.storage_class_name is None)
+            ),
+            "mode None has no volume; remove size and storageClassName, or set mode to Snapshot or AppendOnly",
+            kind="FieldValueForbidden",
+        ),
+    )
+
+    mode: PersistenceMode = Field(
+        description="None: data lives in memory alone. Snapshot: written to a volume now and then. AppendOnly: every "
+        "write is logged to a volume, flushed each second."
+    )
+    size: MemoryAmount | None = Field(
+        default=None,
+        description="Size of each node's volume, for example 8Gi; at least limits.memory, better twice that: while a "
+        "new snapshot or log is written the old one is still there.",
+    )
+    storage_class_name: ObjectName | None = Field(
+        default=None, description="StorageClass of the volumes; omitted: the Kubernetes cluster's default."
+    )
+
+
+class Auth(Model):
+    """How clients prove who they are."""
+
+    mode: AuthMode = Field(
+        description="Password: clients need the generated one from the Secrets NAME-auth and NAME-connection. "
+        "Disabled: anybody who can reach the port may read and write."
+    )
+
+
+class ImagePullSecret(Model):
+    """Name of a Secret in the same namespace."""
+
+    name: ObjectName = Field(description="Name of a Secret of type kubernetes.io/dockerconfigjson.")
+
+
+class PodOverlay(Model):
+    """What users may add to the cache pods."""
+
+    labels: OverlayLabels | None = Field(default=None, description="Further labels of the pods.")
+    annotations: OverlayAnnotations | None = Field(default=None, description="Annotations of the pods.")
+    priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the pods.")
+
+
+def _owned(group: OwnedGroup) -> Rule:
+    return Rule(
+        f"!self.exists(k, {group.cel})",
+        lambda parameters: not group.refused(parameters),
+        group.advice,
+        kind="FieldValueForbidden",
+        names=f"self.filter(k, {group.cel})",
+        offending=group.refused,
+    )
+
+
+_PARAMETER_NAMES: Final = keys_matching(
+    "[a-z][-a-z0-9_]{0,63}", "is not the name of a parameter; write it as in valkey.conf, for example maxmemory-policy"
+)
+Parameters = Annotated[
+    dict[str, ParameterValue], Field(max_length=128), Check(_PARAMETER_NAMES, *(_owned(group) for group in OWNED))
+]
+
+
+def _volume_holds_memory(self: Any) -> bool:
+    size = self.persistence.size if self.persistence else None
+    return size is None or exact(size) >= exact(self.resources.limits.memory)
+
+
+def _kept(field: str, what: str, default: str | None = None) -> Transition:
+    """An edit leaves ``field`` as it is; ``default`` is what an omitted one means."""
+    unchanged = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    if default is not None:
+        values = [f"({o}.?{field}.mode.orValue('{default}') == '{default}')" for o in ("self", "oldSelf")]
+        unchanged = f"{' && '.join(values)} || ({unchanged})"
+    return Transition(
+        unchanged,
+        f"{what} of a living cluster cannot be changed by this version; write back what it was, or create a new "
+        "CacheCluster and move the clients to it",
+        at=field,
+    )
+
+
+class CacheClusterSpec(Model):
+    """The wished-for cache cluster."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.persistence) || !has(self.persistence.size) || !isQuantity(string(self.persistence.size)) || "
+            "!isQuantity(string(self.resources.limits.memory)) || !quantity(string(self.persistence.size))"
+            ".isLessThan(quantity(string(self.resources.limits.memory)))",
+            _volume_holds_memory,
+            "the volume must hold what fits into memory; write at least resources.limits.memory, better twice that",
+            at="persistence.size",
+        ),
+        Rule(
+            "!has(self.deletionPolicy) || self.deletionPolicy != 'Retain' || "
+            "(has(self.persistence) && self.persistence.mode != 'None')",
+            lambda self: (
+                self.deletion_policy is not DeletionPolicy.RETAIN or self.persistence_mode is not PersistenceMode.NONE
+            ),
+            "without persistence there are no volumes to retain; remove it, or set persistence.mode",
+            at="deletionPolicy",
+            kind="FieldValueForbidden",
+        ),
+    )
+    TRANSITIONS: ClassVar[tuple[Transition, ...]] = (
+        Transition(
+            "self.engine == oldSelf.engine",
+            "the engine of a living cluster cannot be changed; create a new CacheCluster and move the clients to it",
+            at="engine",
+        ),
+        _kept("topology", "the topology (mode, shards, replicasPerShard)"),
+        _kept("persistence", "the persistence (mode, size, storageClassName)", default="None"),
+        _kept("placement", "the placement (it would move pods away from their volumes)"),
+        _kept("auth", "the authentication", default="Password"),
+    )
+
+    engine: Engine = Field(description="Cache engine: Valkey. Fixed once the cluster exists.")
+    version: EngineVersion = Field(
+        description="Release family of the engine, in quotes: '8.0', '8.1', '9.0' or '9.1'. A newer one is rolled out "
+        "node by node; it cannot go back once every node runs the newer one."
+    )
+    image: ImageReference | None = Field(
+        default=None, description="Image to run instead of the version's own; it must be of the same release family."
+    )
+    image_pull_secrets: Annotated[list[ImagePullSecret], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Secrets with credentials for the image's registry.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    topology: Topology = Field(description="Shards and copies. Fixed once the cluster exists, in this version.")
+    resources: Resources = Field(description="Compute resources of each node. Edits are rolled out node by node.")
+    persistence: Persistence | None = Field(
+        default=None,
+        description="Whether and how data outlives a node's restart. Omitted: mode None. Fixed once the cluster "
+        "exists, in this version.",
+    )
+    placement: Placement | None = Field(
+        default=None,
+        description="Where nodes may run. Omitted: everywhere, spread over zones. Fixed once the cluster exists, in "
+        "this version.",
+    )
+    parameters: Parameters | None = Field(
+        default=None,
+        description="Parameters of the engine by their names in valkey.conf, for example maxmemory-policy: "
+        "allkeys-lru. Edits are rolled out node by node.",
+    )
+    auth: Auth | None = Field(
+        default=None,
+        description="How clients prove who they are. Omitted: mode Password. Fixed once the cluster exists, in this "
+        "version.",
+    )
+    network: Network | None = Field(
+        default=None, description="Who may connect. Omitted: pods of the own namespace. Edits take effect at once."
+    )
+    pod: PodOverlay | None = Field(
+        default=None, description="Additions to the pods. Edits are rolled out node by node."
+    )
+    deletion_policy: DeletionPolicy | None = Field(
+        default=None,
+        description="What becomes of the volumes when the CacheCluster is deleted: Delete or Retain. Omitted: Retain.",
+    )
+    paused: Flag | None = Field(
+        default=None, description="true: the operator changes nothing at all, not even to repair, and says so."
+    )
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any]) -> Self:
+        """Validate ``raw``; raises ``pydantic.ValidationError``."""
+        return cls.model_validate(raw)
+
+    @property
+    def persistence_mode(self) -> PersistenceMode:
+        """The mode in force."""
+        return self.persistence.mode if self.persistence else PersistenceMode.NONE
+
+    @property
+    def auth_mode(self) -> AuthMode:
+        """The mode in force."""
+        return self.auth.mode if self.auth else AuthMode.PASSWORD
+
+    @property
+    def members_per_shard(self) -> int:
+        """Primary and replicas of a shard."""
+        return 1 + self.topology.replicas_per_shard

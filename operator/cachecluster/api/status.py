@@ -1,0 +1,101 @@
+"""What the operator reports under ``status``. Integers with units, no floats, no heartbeats."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, computed_field
+
+from cachecluster.api.conditions import Condition
+from cachecluster.api.rules import Model
+
+
+def _list_map(key: str) -> dict[str, Any]:
+    """Schema keys of a list whose items are told apart by ``key``."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+class Endpoint(Model):
+    """A name and port to connect to."""
+
+    host: str = Field(description="DNS name inside the Kubernetes cluster.")
+    port: int = Field(ge=1, le=65535, description="TCP port.")
+
+
+class Endpoints(Model):
+    """Where clients connect."""
+
+    configuration: Endpoint = Field(
+        description="Any node of the cluster: what a cluster-aware client starts from to find the others."
+    )
+
+
+class PrimaryStatus(Model):
+    """The node that takes a shard's writes."""
+
+    pod: str = Field(description="Name of the pod.")
+    zone: str | None = Field(default=None, description="Zone of the pod's node; absent while the node is not known.")
+
+
+class ReplicaStatus(Model):
+    """A node that follows a primary."""
+
+    pod: str = Field(description="Name of the pod.")
+    zone: str | None = Field(default=None, description="Zone of the pod's node; absent while the node is not known.")
+    synced: bool = Field(description="Whether its link to the primary is up, with a completed synchronisation.")
+
+
+class ShardStatus(Model):
+    """One shard as last observed."""
+
+    name: str = Field(description="Name of the shard and of its StatefulSet, for example cart-0.")
+    slots: str = Field(description="Hash slots that the shard serves, for example 0-5460; empty: none.")
+    primary: PrimaryStatus | None = Field(default=None, description="The shard's primary; absent while there is none.")
+    replicas: list[ReplicaStatus] = Field(
+        default_factory=list, description="The shard's replicas.", json_schema_extra=_list_map("pod")
+    )
+
+
+class Effective(Model):
+    """What was last rolled out to every node; a roll that is under way does not show here until it is done."""
+
+    version: Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,4}\.[0-9]{1,4}(\.[0-9]{1,6})?$")] = Field(
+        description="Engine version, exact where it is known, for example 8.1.4."
+    )
+    image: str = Field(description="Image of the engine's container.")
+    parameters_hash: str = Field(description="Hash of the parameters that the nodes were started with.")
+
+
+class CacheClusterStatus(Model):
+    """The observed state of the cache cluster, written by the operator."""
+
+    SCHEMA: ClassVar[Mapping[str, Any]] = {"required": []}  # parts of a status may be written by themselves
+
+    observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] = Field(
+        description="metadata.generation of the spec that this status was derived from."
+    )
+    reason: str = Field(description="The state in one CamelCase word, for people; programs read the conditions.")
+    message: str = Field(description="The state in one sentence.")
+    nodes: int = Field(ge=0, description="Number of nodes that the spec asks for.")
+    ready_nodes: int = Field(ge=0, description="Number of nodes that are ready.")
+    conditions: list[Condition] = Field(
+        description="State by aspect; Ready, Reconciling and Stalled are what kstatus and Argo CD read.",
+        json_schema_extra=_list_map("type"),
+    )
+    endpoints: Endpoints | None = Field(
+        default=None, description="Where clients connect, once there is something there."
+    )
+    shards: list[ShardStatus] = Field(
+        default_factory=list, description="The shards as last observed.", json_schema_extra=_list_map("name")
+    )
+    effective: Effective | None = Field(
+        default=None, description="What was last rolled out to every node; absent until the cluster is first complete."
+    )
+
+    @computed_field(description="Ready nodes of all nodes, for people: 5/6.")
+    def ready(self) -> str:
+        """The READY column."""
+        return f"{self.ready_nodes}/{self.nodes}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as it is written to the API server."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

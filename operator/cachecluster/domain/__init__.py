@@ -1,0 +1,1 @@
+"""What is observed, what should be done about it, and what to report. Pure: no I/O, no clock, no randomness."""

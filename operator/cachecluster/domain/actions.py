@@ -1,0 +1,178 @@
+"""Everything the operator can do to a cluster, as frozen values: each safe to repeat, re-checked by the executor."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.snapshot import Manifest, NodeId, ObjectKey, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A node as it was seen: pod, pod uid, address and node id belong together (S4)."""
+
+    pod: str
+    uid: str
+    ip: str
+    node_id: NodeId
+
+
+class FailoverKind(StrEnum):
+    """Options of CLUSTER FAILOVER."""
+
+    GRACEFUL = "Graceful"
+    FORCE = "Force"
+    TAKEOVER = "Takeover"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSystemSecret:
+    """Generate the cluster's passwords once, by POST; an existing Secret is left alone."""
+
+    disruptive: ClassVar[bool] = False
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Server-side apply one child."""
+
+    disruptive: ClassVar[bool] = False
+    manifest: Manifest
+    uid: str | None
+    """uid of the live object it replaces, None if there was none."""
+    resource_version: str | None = None
+    """Only if the live object is still this version: for a manifest that forgets what a later one may have recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete one child of ours, only if it is still the object that was seen."""
+
+    disruptive: ClassVar[bool] = False
+    key: ObjectKey
+    uid: str
+    resource_version: str | None
+    """None where any later version of the same object may go as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRole:
+    """Write the role label of a pod, by its uid."""
+
+    disruptive: ClassVar[bool] = False
+    pod: str
+    uid: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Meet:
+    """Introduce nodes to each other, all blank or already members. Ids are verified afterwards (S4)."""
+
+    disruptive: ClassVar[bool] = False
+    nodes: tuple[Target, ...]
+    pairs: tuple[tuple[NodeId, NodeId], ...]
+    """Who does not know whom (at its present address)."""
+    epochs: tuple[tuple[NodeId, int], ...]
+    """SET-CONFIG-EPOCH before the first meeting, for nodes that know nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignSlots:
+    """Give slots that nobody owns to an empty primary."""
+
+    disruptive: ClassVar[bool] = False
+    node: Target
+    slots: SlotSet
+    after_data_loss: bool
+    """The slots had held data: announced as DataLoss (S2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Make a node without slots and without keys that nobody else has a replica of ``primary``."""
+
+    disruptive: ClassVar[bool] = False
+    node: Target
+    primary: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove an id whose process is proven gone from the tables of all members."""
+
+    disruptive: ClassVar[bool] = False
+    node_id: NodeId
+    members: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Make a synced replica the primary because the old one is proven dead (S10)."""
+
+    disruptive: ClassVar[bool] = True
+    shard: int
+    node: Target
+    lost: NodeId
+    kind: FailoverKind
+    """Force with a reachable quorum, else Takeover."""
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """End the quarantine of a restarted former primary: its data is the newest there is (S5)."""
+
+    disruptive: ClassVar[bool] = False
+    node: Target
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchOver:
+    """Hand the primary role over gracefully, without losing a write."""
+
+    disruptive: ClassVar[bool] = True
+    shard: int
+    source: Target
+    destination: Target
+
+
+@dataclass(frozen=True, slots=True)
+class RollPod:
+    """Lower a shard's partition so that the StatefulSet controller replaces the pod of ``ordinal``."""
+
+    disruptive: ClassVar[bool] = True
+    shard: int
+    ordinal: int
+    manifest: Manifest
+    """The StatefulSet with the new partition."""
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleShard:
+    """Raise the partition again after a finished roll, so that only the operator restarts pods."""
+
+    disruptive: ClassVar[bool] = False
+    shard: int
+    manifest: Manifest
+    uid: str
+
+
+Action = (
+    CreateSystemSecret
+    | Apply
+    | Delete
+    | LabelRole
+    | Meet
+    | AssignSlots
+    | Replicate
+    | Forget
+    | Promote
+    | Release
+    | SwitchOver
+    | RollPod
+    | SettleShard
+)

@@ -1,0 +1,109 @@
+"""Every slot has an owner: first formation, and what happens to slots whose data is gone (S2)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from cachecluster.api.reasons import Reason
+from cachecluster.api.spec import PersistenceMode
+from cachecluster.domain.actions import AssignSlots, Replicate
+from cachecluster.domain.placement import choose_primaries
+from cachecluster.domain.plan import Block, Do, Verdict, Wait
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.topology import Member, Shard
+
+PATIENCE_SECONDS: Final = 20.0
+"""How long formation waits for a shard's slower members, to be free in the choice of its primary."""
+
+
+def cover_slots(now: Situation) -> Iterator[Verdict]:
+    """Hand out slots that nobody owns: at first formation freely, later only as the data's loss allows (S2)."""
+    owned = NO_SLOTS
+    for slots in now.topology.owners.values():
+        owned |= slots
+    chosen = _choose(now)
+    for shard in now.topology.shards:
+        missing = shard.slots - owned
+        if shard.formed:
+            yield from _after_loss(now, shard, missing, chosen.get(shard.index))
+        elif missing:
+            yield from _first_time(shard, missing, chosen.get(shard.index))
+
+
+def _choose(now: Situation) -> dict[int, Member]:
+    """The member of each shard without a primary that should become it, with zones evened out (design §5)."""
+    shards = now.topology.shards
+    options = [_options(now, shard) for shard in shards]
+    fixed = {s.index: s.primary.zone for s in shards if s.primary is not None}
+    picks = choose_primaries([[m.zone for m in members] for members in options], fixed)
+    return {shard: options[shard][i] for shard, i in picks.items()}
+
+
+def _options(now: Situation, shard: Shard) -> list[Member]:
+    """Members that could lead: blank ones, once all answer or we have waited long enough for the rest."""
+    answering = [m for m in shard.members if m.usable and m.node is not None and m.node.blank]
+    if not answering or len(answering) == shard.expected or shard.void:
+        return answering
+    waited = now.snap.now - min(m.pod.created_at for m in answering)
+    return answering if waited > PATIENCE_SECONDS else []
+
+
+def _first_time(shard: Shard, missing: SlotSet, leader: Member | None) -> Iterator[Verdict]:
+    if shard.primary is not None:
+        action = AssignSlots(shard.primary.target, missing, after_data_loss=False)
+        yield Do(action, Reason.ASSIGNING_SLOTS, f"shard {shard.index}: {shard.primary.pod.name} gets slots {missing}")
+    elif leader is not None:
+        action = AssignSlots(leader.target, missing, after_data_loss=False)
+        yield Do(action, Reason.ASSIGNING_SLOTS, f"shard {shard.index}: {leader.pod.name} leads slots {missing}")
+    else:
+        yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: waiting for its pods to answer", 0.2)
+
+
+def _after_loss(now: Situation, shard: Shard, missing: SlotSet, leader: Member | None) -> Iterator[Verdict]:
+    """The shard held data. Only when every member answers and has nothing is that data gone for good."""
+    if shard.primary is not None and not missing:
+        return
+    if shard.primary is None and not shard.void:
+        if not shard.replicas:
+            message = f"shard {shard.index} has no primary; waiting for its pods to answer"
+            yield Wait(Reason.SLOTS_UNCOVERED, message, 0.5)
+        return
+    if now.spec.persistence_mode is not PersistenceMode.NONE:
+        message = (
+            f"shard {shard.index} lost its data: slots {missing or shard.slots} have no owner, every member is empty. "
+            "Restore the volumes of its pods, or delete and create the CacheCluster to start empty"
+        )
+        yield Block(Reason.DATA_LOSS, message)
+        return
+    if shard.primary is None and leader is not None:
+        yield from _gather_behind(shard, leader)
+    if not missing:
+        return  # the tables still name the lost owner: it is forgotten first, once nobody follows it any more
+    target = shard.primary or leader
+    if target is not None:
+        action = AssignSlots(target.target, missing, after_data_loss=True)
+        message = (
+            f"shard {shard.index} lost its data (persistence.mode None, no copy left): slots {missing} start empty "
+            f"on {target.pod.name}"
+        )
+        yield Do(action, Reason.DATA_LOSS, message)
+
+
+def _gather_behind(shard: Shard, leader: Member) -> Iterator[Verdict]:
+    """A replica of a lost owner keeps that owner's id alive in the tables: it follows the shard's new leader."""
+    for member in shard.replicas:
+        if member.node is not None and member.node.myself.primary_id != leader.target.node_id:
+            message = (
+                f"shard {shard.index}: {member.pod.name} has nothing left and follows {leader.pod.name} from now on"
+            )
+            yield Do(Replicate(member.target, leader.target), Reason.ATTACHING_REPLICA, message)
+
+
+def await_agreement(now: Situation) -> Iterator[Verdict]:
+    """A primary refuses requests while its cluster_state is not ok; nothing in Kubernetes changes when that ends."""
+    for shard in now.topology.shards:
+        if shard.primary is not None and shard.primary.node is not None and not shard.primary.node.cluster_state_ok:
+            yield Wait(Reason.FORMING, f"{shard.primary.pod.name} does not see the whole cluster yet", 0.2)
+
+
+POLICIES: Final = (cover_slots, await_agreement)

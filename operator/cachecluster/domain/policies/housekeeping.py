@@ -1,0 +1,55 @@
+"""Objects of ours that the spec no longer asks for."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import Delete
+from cachecluster.domain.drift import key_of
+from cachecluster.domain.plan import Do, Verdict
+from cachecluster.domain.policies.infrastructure import owner_uid
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.snapshot import Manifest
+
+REMOVABLE: Final = frozenset({"ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service"})
+
+
+def remove_leftovers(now: Situation) -> Iterator[Verdict]:
+    """Delete what nothing uses; a ConfigMap stays while a pod may still start with it."""
+    wanted = {key_of(m) for m in now.snap.desired}
+    for key, live in sorted(now.snap.children.items()):
+        if key in wanted or key.kind not in REMOVABLE or owner_uid(live) != now.snap.ref.uid:
+            continue
+        if "deletionTimestamp" in live["metadata"] or (key.kind == "ConfigMap" and not _rolled_out(now)):
+            continue
+        meta = live["metadata"]
+        yield Do(Delete(key, meta["uid"], meta["resourceVersion"]), Reason.CLEANING_UP, f"{key} is not needed any more")
+
+
+def _rolled_out(now: Situation) -> bool:
+    sets = [o for k, o in now.snap.children.items() if k.kind == "StatefulSet"]
+    wanted = {key_of(m): _template(m) for m in now.snap.desired}
+    return (
+        bool(sets)
+        and all(_complete(o) and _template(o) == wanted.get(key_of(o)) for o in sets)
+        and len(now.snap.pods) == sum(o["spec"]["replicas"] for o in sets)
+        and {p.revision for p in now.snap.pods} <= {o["status"]["updateRevision"] for o in sets}
+    )
+
+
+def _template(statefulset: Manifest) -> str | None:
+    """Hash of the pod template; another one than wanted is about to be applied, and pods still start with this one."""
+    value: str | None = statefulset["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+    return value
+
+
+def _complete(statefulset: Manifest) -> bool:
+    status = statefulset.get("status", {})
+    return bool(
+        status.get("observedGeneration") == statefulset["metadata"].get("generation")
+        and status.get("currentRevision") == status.get("updateRevision")
+    )
+
+
+POLICIES: Final = (remove_leftovers,)

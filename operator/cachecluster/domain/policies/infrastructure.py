@@ -1,0 +1,86 @@
+"""Kubernetes objects: created, repaired when they drift, never taken from others."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import Apply, CreateSystemSecret
+from cachecluster.domain.drift import difference, in_force, key_of, partition_of, with_partition
+from cachecluster.domain.plan import Block, Do, Verdict, Wait
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.snapshot import Manifest, ObjectKey
+
+
+def generate_passwords(now: Situation) -> Iterator[Verdict]:
+    """Before anything that needs them."""
+    if now.snap.system_secret_exists:
+        return
+    name = names.system_secret(now.snap.ref.name)
+    live = now.snap.children.get(ObjectKey("Secret", name))
+    if live is not None:
+        yield _not_ours(now, live)
+        return
+    yield Do(CreateSystemSecret(name), Reason.CREATING_OBJECTS, f"creating Secret {name} with new passwords")
+
+
+def keep_objects(now: Situation) -> Iterator[Verdict]:
+    """Every child that the spec asks for exists as wanted; fields and objects of others are left alone."""
+    for desired in now.snap.desired:
+        key = key_of(desired)
+        live = now.snap.children.get(key)
+        if live is None:
+            yield Do(Apply(desired, None), Reason.CREATING_OBJECTS, f"creating {key}")
+        elif owner_uid(live) != now.snap.ref.uid:
+            yield _not_ours(now, live)
+        elif "deletionTimestamp" in live["metadata"]:
+            yield Wait(Reason.REPAIRING_DRIFT, f"{key} is being deleted; it will be created again", 0.5)
+        else:
+            yield from _repair(desired, live)
+
+
+def _repair(desired: Manifest, live: Manifest) -> Iterator[Verdict]:
+    """A StatefulSet whose template is in force keeps the partition that the rollout has given it."""
+    key = key_of(desired)
+    if key.kind == "StatefulSet" and _template_in_force(desired, live):
+        desired = with_partition(desired, partition_of(live))
+    where = difference(desired, live)
+    if where is not None:
+        yield Do(replacing(desired, live), Reason.REPAIRING_DRIFT, f"{key} differs at {where}")
+
+
+def replacing(desired: Manifest, live: Manifest) -> Apply:
+    """Apply over ``live``. A StatefulSet that does not tell what its shard has served must not erase that (S2)."""
+    meta = live["metadata"]
+    unrecorded = live["kind"] == "StatefulSet" and names.ANNOTATION_FORMED not in desired["metadata"]["annotations"]
+    return Apply(desired, meta["uid"], meta.get("resourceVersion") if unrecorded else None)
+
+
+def _template_in_force(desired: Manifest, live: Manifest) -> bool:
+    """A label or annotation that we stopped sending changes the template as well: the builder's hash tells."""
+    hashes = [o["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE) for o in (desired, live)]
+    return hashes[0] == hashes[1] and in_force(desired["spec"]["template"], live["spec"]["template"])
+
+
+def owner_uid(live: Manifest) -> str | None:
+    """uid of the CacheCluster that controls the object."""
+    for reference in live["metadata"].get("ownerReferences", ()):
+        if reference.get("controller") and reference.get("kind") == names.KIND:
+            return str(reference["uid"])
+    return None
+
+
+def _not_ours(now: Situation, live: Manifest) -> Verdict:
+    key = key_of(live)
+    if owner_uid(live) is not None:
+        return Wait(
+            Reason.CREATING_OBJECTS, f"{key} of a former CacheCluster {now.snap.ref.name} is still being removed", 1.0
+        )
+    return Block(
+        Reason.OBJECT_NOT_OURS,
+        f"{key} exists but was not made by this operator; it is left alone. Rename or delete it, or use another name "
+        "for the CacheCluster",
+    )
+
+
+POLICIES: Final = (generate_passwords, keep_objects)

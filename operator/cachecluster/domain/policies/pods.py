@@ -1,0 +1,107 @@
+"""Pods that do not come up, in words that help; role labels; and primaries that should move out of a drain's way."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import LabelRole, SwitchOver
+from cachecluster.domain.plan import Block, Do, Verdict, Wait
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.snapshot import ContainerState, Pod, Role
+from cachecluster.domain.topology import Member, Shard
+
+CRASH_RESTARTS: Final = 2
+"""A first restart may be a blip; from the second on it is a pattern."""
+
+
+def explain_pods(now: Situation) -> Iterator[Verdict]:
+    """Say why a pod is not running, and wait for those that are on their way."""
+    for shard in now.topology.shards:
+        for member in shard.members:
+            problem = pod_problem(member.pod)
+            if problem is not None and member.node is None:
+                yield problem
+            elif not member.pod.ready or member.node is None:
+                yield Wait(Reason.WAITING_FOR_PODS, f"{member.pod.name} is not ready yet", 1.0)
+        if len(shard.members) < shard.expected:
+            yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: pods are being created", 1.0)
+
+
+def pod_problem(pod: Pod) -> Block | None:
+    """What keeps the pod from running, if it needs somebody's attention."""
+    if pod.unschedulable:
+        return Block(Reason.POD_UNSCHEDULABLE, f"{pod.name} finds no place to run: {pod.unschedulable}")
+    container = pod.container
+    if container is None:
+        return None
+    if container.state is ContainerState.WAITING and container.reason in IMAGE_REASONS:
+        return Block(
+            Reason.IMAGE_PULL_FAILED,
+            f"{pod.name}: {container.reason}: {container.message}. Correct spec.image, spec.version or "
+            "spec.imagePullSecrets",
+        )
+    if container.state is not ContainerState.RUNNING and container.restarts >= CRASH_RESTARTS:
+        return Block(Reason.POD_CRASHING, f"{pod.name} keeps ending: {container.last_termination or container.reason}")
+    if container.state is ContainerState.WAITING and container.reason in CONFIG_REASONS:
+        return Block(Reason.POD_CRASHING, f"{pod.name} cannot start: {container.reason}: {container.message}")
+    return None
+
+
+IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+def label_roles(now: Situation) -> Iterator[Verdict]:
+    """Role labels follow what the nodes say: budgets and selectors rely on them.
+
+    Who leads no more is labelled first: with one primary too many the budget would let one be evicted.
+    """
+    for shard in now.topology.shards:
+        for member in sorted(shard.members, key=lambda m: m is shard.primary):
+            role = _role(shard, member)
+            if role is not None and member.pod.role_label != role:
+                message = f"{member.pod.name} is labelled {role}"
+                yield Do(LabelRole(member.pod.name, member.pod.uid, role), Reason.LABELLING_ROLE, message)
+
+
+def _role(shard: Shard, member: Member) -> Role | None:
+    if member is shard.primary:
+        return Role.PRIMARY
+    if member.node is not None and member.node.role is Role.REPLICA:
+        return Role.REPLICA
+    return None
+
+
+def leave_cordoned_hosts(now: Situation) -> Iterator[Verdict]:
+    """A cordon announces a drain: the primary's budget forbids its eviction, so the role moves away first."""
+    for shard in now.topology.shards:
+        primary = shard.primary
+        if primary is None or is_schedulable(now, primary):
+            continue
+        heir = best_successor(shard, [m for m in shard.replicas if is_schedulable(now, m)])
+        if heir is not None:
+            message = f"shard {shard.index}: {primary.pod.host} is cordoned; {heir.pod.name} takes over"
+            action = SwitchOver(shard.index, primary.target, heir.target)
+            yield Do(action, Reason.NODE_CORDONED, message)
+
+
+def is_schedulable(now: Situation, member: Member) -> bool:
+    """Its Kubernetes node is not cordoned, as far as we know."""
+    host = now.snap.hosts.get(member.pod.host) if member.pod.host else None
+    return host is None or host.schedulable
+
+
+def best_successor(shard: Shard, candidates: list[Member]) -> Member | None:
+    """The replica in step with the primary and with the highest offset; None if there is none."""
+    if shard.primary is None or shard.primary.node is None:
+        return None
+    leader = shard.primary.node.node_id
+    able = [
+        m
+        for m in candidates
+        if m.usable and m.synced and m.node is not None and m.node.myself.primary_id == leader and not m.pod.deleting
+    ]
+    return max(able, key=lambda m: (m.node.offset if m.node else 0, -m.pod.ordinal), default=None)
+
+
+POLICIES: Final = (explain_pods, label_roles)

@@ -1,0 +1,255 @@
+"""What was read about one cluster at one moment. What could not be reached is Unreachable, never "down" (S1)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NewType
+
+from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
+
+NodeId = NewType("NodeId", str)
+"""The engine's own 40-digit identity of a node (Valkey cluster specification, "Node attributes")."""
+
+Manifest = Mapping[str, Any]
+"""A Kubernetes object as JSON."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """Names one child object within the cluster's namespace."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRef:
+    """Names one CacheCluster; the uid tells a re-created one from its predecessor."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Role(StrEnum):
+    """Role of an engine node."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One row of a node's cluster table (CLUSTER NODES)."""
+
+    node_id: NodeId
+    ip: str
+    """Empty while the node's address is unknown (flag noaddr)."""
+    port: int
+    bus_port: int
+    flags: frozenset[str]
+    """As the engine says: myself, master, slave, fail, fail?, handshake, noaddr, nofailover, noflags."""
+    primary_id: NodeId | None
+    config_epoch: int
+    connected: bool
+    """Bus link state as this node sees it."""
+    pong_age: float | None
+    """Seconds since the last pong, None if there never was one (or for the node itself)."""
+    slots: SlotSet = NO_SLOTS
+
+    @property
+    def failed(self) -> bool:
+        """Marked as failed by the majority."""
+        return "fail" in self.flags
+
+    @property
+    def suspected(self) -> bool:
+        """Failed or suspected."""
+        return bool(self.flags & {"fail", "fail?"})
+
+    @property
+    def is_primary(self) -> bool:
+        """Listed as a primary."""
+        return "master" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLink:
+    """A replica's link to its primary (INFO replication)."""
+
+    up: bool
+    """master_link_status:up"""
+    sync_in_progress: bool
+    down_seconds: int | None
+    """master_link_down_since_seconds; None while up; -1 if the link has never been up."""
+    last_io_seconds: int | None
+    primary_ip: str
+
+    @property
+    def ever_synced(self) -> bool:
+        """The replica has completed a sync with its primary at least once in this process's life."""
+        return self.up or (self.down_seconds is not None and self.down_seconds >= 0)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What one engine node says about itself and the others, all read over one connection."""
+
+    node_id: NodeId
+    run_id: str
+    """Changes with every process start (INFO server)."""
+    version: str
+    role: Role
+    loading: bool
+    keys: int
+    used_memory: int
+    replication_id: str
+    previous_replication_id: str
+    """master_replid2: the history that this node continues, forty zeros if none."""
+    offset: int
+    """master_repl_offset of a primary, slave_repl_offset of a replica; comparable within one replication_id."""
+    link: ReplicaLink | None
+    """None on a primary."""
+    cluster_state_ok: bool
+    current_epoch: int
+    quarantined: bool
+    """Application and replication users are off: a former primary whose data may be older than a replica's (S5)."""
+    peers: tuple[Peer, ...]
+    """The node's whole table, itself included."""
+
+    @property
+    def myself(self) -> Peer:
+        """The node's own row."""
+        return next(p for p in self.peers if p.node_id == self.node_id)
+
+    def peer(self, node_id: NodeId) -> Peer | None:
+        """The row of ``node_id``, if this node knows it."""
+        return next((p for p in self.peers if p.node_id == node_id), None)
+
+    @property
+    def blank(self) -> bool:
+        """Owns nothing, follows nobody and holds no key: safe to give any task."""
+        return self.role is Role.PRIMARY and not self.myself.slots and self.keys == 0 and not self.loading
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No answer in time, or a refusal: we do not know (S1)."""
+
+    why: str
+    since: float
+    """Unix seconds of the first failed attempt in a row."""
+
+
+class ContainerState(StrEnum):
+    """State of the engine container as the kubelet reports it."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    TERMINATED = "Terminated"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The engine container's status."""
+
+    state: ContainerState
+    reason: str
+    """Kubelet's reason while waiting or after termination, e.g. ImagePullBackOff, CrashLoopBackOff, OOMKilled."""
+    message: str
+    restarts: int
+    started_at: float | None
+    last_termination: str
+    """Reason and message of the previous run, if there was one."""
+    last_exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One pod of the cluster, read from the API server."""
+
+    name: str
+    uid: str
+    shard: int
+    ordinal: int
+    ip: str | None
+    host: str | None
+    """Name of the Kubernetes node, once scheduled."""
+    phase: str
+    ready: bool
+    deleting: bool
+    created_at: float
+    unschedulable: str | None
+    """The scheduler's message while it finds no place."""
+    revision: str
+    """controller-revision-hash"""
+    role_label: str | None
+    container: Container | None
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What matters of a Kubernetes node."""
+
+    name: str
+    labels: Mapping[str, str]
+    schedulable: bool
+    ready: bool
+    """Its kubelet reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidSpec:
+    """The spec cannot be carried out; ``message`` says what to write instead."""
+
+    message: str
+    paused: bool = False
+    """spec.paused is true all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignId:
+    """An id in a node's table that belongs to no pod of ours, with the time we first saw it alive."""
+
+    node_id: NodeId
+    ip: str
+    alive_since: float | None
+    """Unix seconds since which some node's bus link to it has been up, None if it is not up."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that one pass knows. Frozen; the planner needs nothing else."""
+
+    ref: ClusterRef
+    generation: int
+    now: float
+    """Unix seconds."""
+    spec: CacheClusterSpec | InvalidSpec
+    finalizer_visible: bool
+    annotations: Mapping[str, str]
+    """Of the CacheCluster."""
+    status: Manifest
+    """Last written status, empty at first."""
+    system_secret_exists: bool
+    desired: tuple[Manifest, ...]
+    """Every child that the spec asks for, complete, as it would be applied (StatefulSets with partition = replicas)."""
+    children: Mapping[ObjectKey, Manifest]
+    """Live objects under the names of ``desired`` or with our labels."""
+    pods: tuple[Pod, ...]
+    hosts: Mapping[str, Host]
+    views: Mapping[str, NodeView | Unreachable]
+    """By pod name; a pod without an address is absent."""
+    foreign: tuple[ForeignId, ...] = ()
+
+    def view(self, pod: str) -> NodeView | None:
+        """The pod's node if it answered."""
+        view = self.views.get(pod)
+        return view if isinstance(view, NodeView) else None

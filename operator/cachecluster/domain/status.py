@@ -1,0 +1,272 @@
+"""What to report, derived from what was seen, planned and done. Pure; times change only when a status does."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.api.conditions import Condition, ConditionStatus, ConditionType
+from cachecluster.api.reasons import Reason
+from cachecluster.api.status import (
+    CacheClusterStatus,
+    Effective,
+    Endpoint,
+    Endpoints,
+    PrimaryStatus,
+    ReplicaStatus,
+    ShardStatus,
+)
+from cachecluster.domain.drift import key_of
+from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
+from cachecluster.domain.slots import NO_SLOTS
+from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, Snapshot
+from cachecluster.domain.topology import Shard, Topology, crowded_zone, layout_of, observe
+
+STALLING: Final = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.OBJECT_NOT_OURS,
+        Reason.OBJECT_REJECTED,
+        Reason.SYSTEM_SECRET_MISSING,
+        Reason.FOREIGN_NODE,
+        Reason.FOREIGN_VOLUME,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.POD_CRASHING,
+        Reason.POD_UNSCHEDULABLE,
+        Reason.ROLLOUT_STALLED,
+        Reason.WOULD_LOSE_DATA,
+        Reason.DATA_LOSS,
+        Reason.UNOWNED_KEYS,
+    }
+)
+"""Held back until a person, or the world outside, changes something."""
+DATA_LOSS_SHOWN: Final = timedelta(days=1)
+
+Judgement = tuple[ConditionType, ConditionStatus, Reason, str]
+
+
+def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = ()) -> CacheClusterStatus:
+    """The status after a pass."""
+    topology = observe(snap)
+    failures = [
+        Block(Reason.OBJECT_REJECTED if o.rejected else Reason.ACTION_FAILED, f"{o.step.message}: {o.error}")
+        for o in outcomes
+        if o.error is not None and not o.doubt
+    ]
+    blocks = (*plan.blocks, *failures)
+    rolled = _rolled_out(snap, topology)
+    ready = _ready(snap, topology)
+    judgements = [
+        ready,
+        _reconciling(plan, blocks, outcomes),
+        _stalled(blocks),
+        _degraded(topology),
+        _covered(topology),
+        _spread(topology),
+        rolled,
+        *_data_loss(snap, blocks, outcomes),
+    ]
+    reason, message = _headline(plan, blocks, ready)
+    layout = layout_of(snap)
+    return CacheClusterStatus(
+        observed_generation=snap.generation,
+        reason=reason,
+        message=message,
+        nodes=layout.shards * layout.members,
+        ready_nodes=sum(m.pod.ready for m in topology.members),
+        conditions=[_condition(snap, j) for j in judgements],
+        endpoints=_endpoints(snap) if topology.ever_formed else None,
+        shards=[_shard(topology, s) for s in topology.shards],
+        effective=_effective(snap, topology, rolled[1] == "True"),
+    )
+
+
+def _ready(snap: Snapshot, topology: Topology) -> Judgement:
+    kind = ConditionType.READY
+    if topology.uncovered or not topology.shards:
+        silent = [m.pod.name for m in topology.members if m.node is None]
+        if topology.ever_formed and len(silent) == len(topology.members) > 0:
+            return kind, "Unknown", Reason.NODE_UNREACHABLE, "no node answers the operator"
+        reason = Reason.SLOTS_UNCOVERED if topology.ever_formed else Reason.FORMING
+        return kind, "False", reason, f"slots {topology.uncovered} have no primary that answers"
+    unsure = [s.primary.pod.name for s in topology.shards if s.primary and not _state_ok(s)]
+    if unsure:
+        return kind, "False", Reason.FORMING, f"{', '.join(unsure)} does not see the whole cluster yet"
+    if _was(snap, ConditionType.READY) != "True" and not all(s.healthy for s in topology.shards):
+        return kind, "False", Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
+    return kind, "True", Reason.CLUSTER_READY, f"{len(topology.shards)} shards serve all slots"
+
+
+def _state_ok(shard: Shard) -> bool:
+    return shard.primary is not None and shard.primary.node is not None and shard.primary.node.cluster_state_ok
+
+
+def _reconciling(plan: Plan, blocks: Sequence[Block], outcomes: Sequence[Outcome]) -> Judgement:
+    kind = ConditionType.RECONCILING
+    paused = next((b for b in blocks if b.reason is Reason.PAUSED), None)
+    if paused:
+        return kind, "False", Reason.PAUSED, paused.message
+    unfinished = [o.step for o in outcomes if o.error is not None]
+    busy: list[Do | Wait] = [*unfinished, *plan.waits, *plan.steps]
+    if busy:
+        return kind, "True", busy[0].reason, busy[0].message
+    failing = next((b for b in blocks if b.reason not in STALLING), None)
+    if failing:
+        return kind, "True", failing.reason, failing.message
+    return kind, "False", Reason.UP_TO_DATE, "nothing is left to do"
+
+
+def _stalled(blocks: Sequence[Block]) -> Judgement:
+    stalled = next((b for b in blocks if b.reason in STALLING), None)
+    if stalled:
+        return ConditionType.STALLED, "True", stalled.reason, stalled.message
+    return ConditionType.STALLED, "False", Reason.AS_EXPECTED, "nothing waits for a person"
+
+
+def _degraded(topology: Topology) -> Judgement:
+    kind = ConditionType.DEGRADED
+    if not topology.ever_formed:
+        return kind, "False", Reason.FORMING, "the cluster is not formed yet"
+    weak = [s for s in topology.shards if not s.healthy]
+    if not weak:
+        return kind, "False", Reason.AS_EXPECTED, "every shard has all its copies"
+    texts = [f"shard {s.index}: {_weakness(s)}" for s in weak]
+    reason = Reason.SLOTS_UNCOVERED if any(s.primary is None for s in weak) else Reason.NO_SYNCED_REPLICA
+    return kind, "True", reason, "; ".join(texts[:5]) + (f"; and {len(texts) - 5} more" if len(texts) > 5 else "")
+
+
+def _weakness(shard: Shard) -> str:
+    if shard.primary is None:
+        return "no primary that answers"
+    absent = [m.pod.name for m in shard.members if not m.usable]
+    if absent or len(shard.members) < shard.expected:
+        return f"{', '.join(absent) or 'a pod'} does not answer"
+    behind = [m.pod.name for m in shard.members if m is not shard.primary and not m.synced]
+    return f"{', '.join(behind) or 'a replica'} is not in step with {shard.primary.pod.name}"
+
+
+def _covered(topology: Topology) -> Judgement:
+    if topology.uncovered or not topology.shards:
+        message = f"slots {topology.uncovered} have no primary that answers"
+        return ConditionType.SLOTS_COVERED, "False", Reason.SLOTS_UNCOVERED, message
+    return ConditionType.SLOTS_COVERED, "True", Reason.AS_EXPECTED, "each of the 16384 slots has a primary"
+
+
+def _spread(topology: Topology) -> Judgement:
+    kind = ConditionType.ZONES_SPREAD
+    zones = {m.zone for m in topology.members if m.zone is not None}
+    unknown = [m.pod.name for m in topology.members if m.zone is None]
+    if unknown or not zones:
+        return kind, "Unknown", Reason.WAITING_FOR_PODS, "the zones of some nodes are not known"
+    together = [s.name for s in topology.shards if s.expected > 1 and len({m.zone for m in s.members}) < 2]
+    if together:
+        return kind, "False", Reason.POD_UNSCHEDULABLE, f"all members of {', '.join(together)} share a zone"
+    crowded = crowded_zone(topology)
+    if crowded is not None:
+        message = f"zone {crowded} holds a majority of the primaries; one moves back after ten calm minutes"
+        return kind, "False", Reason.RESTORING_ZONE_BALANCE, message
+    return kind, "True", Reason.AS_EXPECTED, f"members are spread over {len(zones)} zones"
+
+
+def _rolled_out(snap: Snapshot, topology: Topology) -> Judgement:
+    kind = ConditionType.ROLLED_OUT
+    if isinstance(snap.spec, InvalidSpec):
+        return kind, "False", Reason.INVALID_SPEC, "the spec is not carried out"
+    desired = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
+    old: list[str] = []
+    for shard in topology.shards:
+        key = ObjectKey("StatefulSet", shard.name)
+        live, wanted = snap.children.get(key), desired.get(key)
+        if live is None or wanted is None or _template(live) != _template(wanted):
+            old += [m.pod.name for m in shard.members] or [shard.name]
+        else:
+            update = live.get("status", {}).get("updateRevision", "")
+            old += [m.pod.name for m in shard.members if m.pod.revision != update]
+    if old:
+        rest = f" and {len(old) - 5} more" if len(old) > 5 else ""
+        return kind, "False", Reason.ROLLING_OUT, f"still to be replaced or created: {', '.join(old[:5])}{rest}"
+    return kind, "True", Reason.UP_TO_DATE, "every pod runs the wanted template"
+
+
+def _template(statefulset: Manifest) -> str | None:
+    value: str | None = statefulset["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+    return value
+
+
+def _data_loss(snap: Snapshot, blocks: Sequence[Block], outcomes: Sequence[Outcome]) -> list[Judgement]:
+    """Shown from the moment on, and for a day after the slots were given out again."""
+    kind = ConditionType.DATA_LOSS
+    lost = [o.step.message for o in outcomes if o.step.reason is Reason.DATA_LOSS and o.error is None]
+    lost += [b.message for b in blocks if b.reason is Reason.DATA_LOSS]
+    if lost:
+        return [(kind, "True", Reason.DATA_LOSS, "; ".join(lost))]
+    before = _previous(snap, kind)
+    if before is None:
+        return []
+    since = datetime.fromisoformat(before["lastTransitionTime"])
+    if before["status"] == "True" and datetime.fromtimestamp(snap.now, UTC) - since < DATA_LOSS_SHOWN:
+        return [(kind, "True", Reason.DATA_LOSS, before["message"])]
+    return [(kind, "False", Reason.AS_EXPECTED, "no slot has lost its data within the last day")]
+
+
+def _headline(plan: Plan, blocks: Sequence[Block], ready: Judgement) -> tuple[Reason, str]:
+    """One reason for the STATUS column: what needs a person, else what is going on, else how it is."""
+    stalled = next((b for b in blocks if b.reason in STALLING or b.reason is Reason.PAUSED), None)
+    others: list[Verdict] = [*blocks, *plan.steps, *plan.waits]
+    first = stalled or next(iter(others), None)
+    return (first.reason, first.message) if first else (ready[2], ready[3])
+
+
+def _previous(snap: Snapshot, kind: ConditionType) -> Manifest | None:
+    conditions = snap.status.get("conditions", ())
+    return next((c for c in conditions if c.get("type") == kind), None)
+
+
+def _was(snap: Snapshot, kind: ConditionType) -> str:
+    before = _previous(snap, kind)
+    return str(before["status"]) if before else "Unknown"
+
+
+def _condition(snap: Snapshot, judgement: Judgement) -> Condition:
+    kind, status, reason, message = judgement
+    before = _previous(snap, kind)
+    now = datetime.fromtimestamp(snap.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:4000],
+        last_transition_time=before["lastTransitionTime"] if before and before["status"] == status else now,
+        observed_generation=snap.generation,
+    )
+
+
+def _endpoints(snap: Snapshot) -> Endpoints:
+    host = f"{names.endpoint_service(snap.ref.name)}.{snap.ref.namespace}.svc"
+    return Endpoints(configuration=Endpoint(host=host, port=names.CACHE_PORT))
+
+
+def _shard(topology: Topology, shard: Shard) -> ShardStatus:
+    slots = NO_SLOTS
+    for member in shard.members:
+        if member.node is not None:
+            slots |= topology.owners.get(member.node.node_id, NO_SLOTS)
+    primary = PrimaryStatus(pod=shard.primary.pod.name, zone=shard.primary.zone) if shard.primary else None
+    replicas = [
+        ReplicaStatus(pod=m.pod.name, zone=m.zone, synced=m.synced) for m in shard.members if m is not shard.primary
+    ]
+    return ShardStatus(name=shard.name, slots=str(slots), primary=primary, replicas=replicas)
+
+
+def _effective(snap: Snapshot, topology: Topology, rolled: bool) -> Effective | None:
+    """Changes only when a roll is complete."""
+    before = snap.status.get("effective")
+    desired = {m["kind"]: m for m in snap.desired}
+    if not rolled or isinstance(snap.spec, InvalidSpec) or "StatefulSet" not in desired:
+        return Effective.model_validate(before) if before else None
+    versions = {m.node.version for m in topology.members if m.node is not None}
+    containers = desired["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    image = next(c["image"] for c in containers if c["name"] == names.CONTAINER)
+    config = desired["ConfigMap"]["metadata"]["name"] if "ConfigMap" in desired else ""
+    version = versions.pop() if len(versions) == 1 else str(snap.spec.version)
+    return Effective(version=version, image=image, parameters_hash=config.rpartition("-")[2])

@@ -1,0 +1,35 @@
+"""The algebra of slot sets agrees with sets of integers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachecluster.domain.slots import ALL_SLOTS, SLOT_COUNT, SlotSet, share
+
+slots = st.integers(0, SLOT_COUNT - 1)
+near = st.integers(0, 40)
+sets = st.one_of(st.sets(near), st.sets(slots, max_size=30))
+
+
+@given(sets, sets)
+def test_operations_are_those_of_sets(a: set[int], b: set[int]) -> None:
+    left, right = SlotSet.of(a), SlotSet.of(b)
+    assert set(left | right) == a | b
+    assert set(left & right) == a & b
+    assert set(left - right) == a - b
+    assert len(left) == len(a)
+    assert all(s in left for s in a)
+
+
+@given(sets)
+def test_equal_sets_are_equal_values(a: set[int]) -> None:
+    assert SlotSet.of(a) == SlotSet.of(sorted(a, reverse=True))
+    assert SlotSet.parse(str(SlotSet.of(a))) == SlotSet.of(a)
+
+
+@given(st.integers(1, 500))
+def test_shares_cover_everything_once_and_evenly(shards: int) -> None:
+    parts = share(shards)
+    assert sum(len(p) for p in parts) == SLOT_COUNT
+    whole = SlotSet.from_ranges(r for p in parts for r in p.ranges)
+    assert whole == ALL_SLOTS
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1

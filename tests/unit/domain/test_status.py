@@ -1,0 +1,101 @@
+"""What users read: conditions, the one-line state, times that move only when a status does."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from cachecluster.api.conditions import ConditionType
+from cachecluster.api.reasons import Reason
+from cachecluster.api.status import CacheClusterStatus
+from cachecluster.domain.plan import Outcome
+from cachecluster.domain.planner import plan
+from cachecluster.domain.slots import NO_SLOTS
+from cachecluster.domain.snapshot import Container, ContainerState
+from cachecluster.domain.status import derive
+from tests.unit.domain.building import NOW, Cluster, blank, formed, spec_of
+
+
+def status_of(cluster: Cluster) -> CacheClusterStatus:
+    snap = cluster.snapshot()
+    return derive(snap, plan(snap))
+
+
+def condition(status: CacheClusterStatus, kind: ConditionType) -> tuple[str, str]:
+    found = next(c for c in status.conditions if c.type is kind)
+    return found.status, found.reason
+
+
+def test_a_healthy_cluster_is_ready_and_at_rest() -> None:
+    status = status_of(formed())
+    assert condition(status, ConditionType.READY) == ("True", Reason.CLUSTER_READY)
+    assert condition(status, ConditionType.RECONCILING)[0] == "False"
+    assert condition(status, ConditionType.STALLED)[0] == "False"
+    assert condition(status, ConditionType.DEGRADED)[0] == "False"
+    assert condition(status, ConditionType.ZONES_SPREAD)[0] == "True"
+    assert (status.ready_nodes, status.nodes) == (6, 6)
+    assert status.reason == Reason.CLUSTER_READY
+    assert [s.slots for s in status.shards] == ["0-5460", "5461-10921", "10922-16383"]
+    assert status.shards[0].replicas[0].synced
+
+
+def test_a_new_cluster_is_not_ready_but_reconciling() -> None:
+    status = status_of(blank())
+    assert condition(status, ConditionType.READY) == ("False", Reason.FORMING)
+    assert condition(status, ConditionType.RECONCILING)[0] == "True"
+
+
+def test_a_lost_replica_degrades_but_stays_ready() -> None:
+    snap = formed().with_node(1, 1, up=False, down_seconds=3).snapshot()
+    before = status_of(formed()).to_json()
+    status = derive(replace(snap, status=before), plan(snap))
+    assert condition(status, ConditionType.READY)[0] == "True"
+    assert condition(status, ConditionType.DEGRADED) == ("True", Reason.NO_SYNCED_REPLICA)
+
+
+def test_s1_silence_is_unknown_not_down() -> None:
+    cluster = formed()
+    for n in cluster.nodes:
+        cluster = cluster.with_node(n.shard, n.ordinal, answers=False)
+    assert condition(status_of(cluster), ConditionType.READY) == ("Unknown", Reason.NODE_UNREACHABLE)
+
+
+def test_transition_times_move_only_with_the_status() -> None:
+    snap = formed().snapshot()
+    first = derive(snap, plan(snap)).to_json()
+    later = replace(snap, now=NOW + 60, status=first)
+    assert derive(later, plan(later)).to_json() == first
+
+
+def test_a_pod_whose_image_does_not_exist_stalls_with_advice() -> None:
+    waiting = Container(ContainerState.WAITING, "ImagePullBackOff", "not found", 0, None, "", None)
+    status = status_of(blank().with_node(0, 0, answers=False, container=waiting))
+    assert condition(status, ConditionType.STALLED) == ("True", Reason.IMAGE_PULL_FAILED)
+    assert "spec.image" in status.message
+
+
+def test_paused_is_said_first() -> None:
+    status = status_of(replace(formed(), spec=spec_of(3, 1, paused=True)))
+    assert status.reason == Reason.PAUSED
+    assert condition(status, ConditionType.RECONCILING) == ("False", Reason.PAUSED)
+    assert condition(status, ConditionType.READY)[0] == "True"
+
+
+def test_s2_a_data_loss_stays_visible_for_a_day() -> None:
+    cluster = formed(1, 0).with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0)
+    snap = cluster.snapshot()
+    steps = plan(snap)
+    status = derive(snap, steps, [Outcome(s, None) for s in steps.steps])
+    assert condition(status, ConditionType.DATA_LOSS)[0] == "True"
+    healed = replace(formed(1, 0).snapshot(), status=status.to_json(), now=NOW + 3600)
+    assert condition(derive(healed, plan(healed)), ConditionType.DATA_LOSS)[0] == "True"
+    next_day = replace(healed, now=NOW + timedelta(days=1, minutes=1).total_seconds())
+    assert condition(derive(next_day, plan(next_day)), ConditionType.DATA_LOSS)[0] == "False"
+    assert datetime.fromtimestamp(NOW, UTC).year == 1970
+
+
+def test_a_rejected_object_stalls_with_the_servers_words() -> None:
+    snap = replace(formed().snapshot(), children={})
+    steps = plan(snap)
+    outcomes = [Outcome(steps.steps[0], "exceeded quota: pods=10", rejected=True)]
+    status = derive(snap, steps, outcomes)
+    assert condition(status, ConditionType.STALLED) == ("True", Reason.OBJECT_REJECTED)
+    assert "exceeded quota" in status.message
