@@ -1,0 +1,32 @@
+"""Builders: facts in, Kubernetes objects out. Pure."""
+
+from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.snapshot import Manifest
+from cachecluster.manifests.config import config_map
+from cachecluster.manifests.disruption import budgets
+from cachecluster.manifests.facts import Facts, Passwords
+from cachecluster.manifests.network import network_policies
+from cachecluster.manifests.secrets import derived_secrets, system_secret
+from cachecluster.manifests.services import endpoint_service, nodes_service
+from cachecluster.manifests.statefulset import shard_statefulset
+
+__all__ = ["Facts", "Passwords", "build", "system_secret"]
+
+
+def build(spec: CacheClusterSpec, facts: Facts) -> tuple[Manifest, ...]:
+    """Every child that ``spec`` asks for, complete, in the order in which to create them.
+
+    The system Secret is not among them: it is created once (``system_secret``) and never applied. StatefulSets come
+    with their partition at the number of members. Raises ValueError for an amount that is no Kubernetes quantity.
+    """
+    config = config_map(spec, facts.ref)
+    secrets = derived_secrets(spec, facts.ref, facts.passwords) if facts.passwords is not None else ()
+    return (
+        nodes_service(facts.ref),
+        endpoint_service(facts.ref),
+        *secrets,
+        config,
+        *network_policies(spec, facts.ref, facts.operator_namespace),
+        *budgets(spec, facts.ref),
+        *(shard_statefulset(spec, facts, shard, config["metadata"]["name"]) for shard in range(spec.topology.shards)),
+    )

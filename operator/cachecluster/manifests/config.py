@@ -1,0 +1,46 @@
+"""The immutable ConfigMap of a cluster: engine configuration and pod scripts, named after its own content."""
+
+from importlib import resources
+from typing import Any, Final
+
+from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.snapshot import ClusterRef, Manifest
+from cachecluster.manifests.amounts import HOLD_SECONDS, SILENT_HOLD_SECONDS
+from cachecluster.manifests.metadata import metadata
+from cachecluster.manifests.valkey_conf import valkey_conf
+
+SCRIPTS: Final = ("common.sh", "start.sh", "ready.sh", "handover.sh")
+_HASH_LENGTH: Final = 10
+
+
+def config_map(spec: CacheClusterSpec, ref: ClusterRef) -> Manifest:
+    """ConfigMap ``<name>-config-<hash>``: a pod sees only the one that its template names, whatever came after."""
+    data = {"valkey.conf": valkey_conf(spec, ref), "settings.sh": _settings(spec, ref)}
+    data |= {name: script(name) for name in SCRIPTS}
+    manifest: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(ref, names.config_map(ref.name, fingerprint(data)[:_HASH_LENGTH])),
+        "immutable": True,
+        "data": dict(sorted(data.items())),
+    }
+    return manifest
+
+
+def script(name: str) -> str:
+    """Text of a pod script: POSIX sh that needs nothing beyond busybox and the engine's own tools."""
+    return resources.files("cachecluster.manifests").joinpath("scripts", name).read_text(encoding="utf-8")
+
+
+def _settings(spec: CacheClusterSpec, ref: ClusterRef) -> str:
+    """What the scripts have to know of the cluster, as shell assignments. All values are plain words."""
+    return (
+        f"CLUSTER_UID={ref.uid}\n"
+        f"PERSISTENCE={spec.persistence_mode}\n"
+        f"PORT={names.CACHE_PORT}\n"
+        f"NODE_USER={names.USER_NODE}\n"
+        f"HOLD_SECONDS={HOLD_SECONDS}\n"
+        f"SILENT_HOLD_SECONDS={SILENT_HOLD_SECONDS}\n"
+    )

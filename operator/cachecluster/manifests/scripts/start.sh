@@ -1,0 +1,253 @@
+# Starts the engine, unless that could lose data.
+#
+# A primary that comes back without its memory, or with an older copy of it, must not meet its replicas under its old
+# identity: they would throw away what they have and copy what it has. While it is down they elect a new primary. So
+# this script looks at what the node was, asks the other nodes what has become of its slots, and only then starts
+#   normally     it was a replica; or its slots have moved on and it will follow; or nobody has newer data
+#   new          it had no task yet: application and replication switched off until the operator gives it one
+#   blank        its data is gone: under a new identity, owning nothing, otherwise as a new node
+#   quarantined  its data may be older than a replica's: application and replication switched off, the operator decides
+set -u
+. /etc/cachecluster/config/common.sh
+NODES=$DATA/nodes.conf
+WORK=$DATA/.start
+PEERS_AT_ONCE=12
+
+say() {
+    echo "start: $*"
+}
+
+# Nothing on the volume has been touched; the operator reads the message, people too.
+refuse() {
+    say "$*" >&2
+    echo "$*" >/dev/termination-log
+    exit 3
+}
+
+trap 'say "told to stop before the engine was started"; exit 143' TERM INT
+
+serve() {
+    rm -rf "$WORK"
+    exec valkey-server "$CONFIG/valkey.conf" --aclfile "$ACL/$1" \
+        --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP"
+}
+
+start_normally() {
+    say "normal start: $1"
+    serve users.acl
+}
+
+# A node without a task is closed to applications and to replication until the operator gives it one: a replica that
+# still looks for its lost primary at this address would otherwise replace what it has by the nothing that is here.
+start_new() {
+    say "start of a new node, closed until the operator gives it a task: $1"
+    serve users-quarantine.acl
+}
+
+start_blank() {
+    [ ! -e "$NODES" ] || mv -f "$NODES" "$NODES.former"
+    say "blank start under a new identity, closed until the operator gives it a task: $1"
+    serve users-quarantine.acl
+}
+
+start_quarantined() {
+    say "quarantined start, the operator has to compare this node's data with its replicas': $1"
+    serve users-quarantine.acl
+}
+
+# The volume carries the uid of its CacheCluster, so that a clone or a wrong restore never joins another's cluster.
+check_volume() {
+    if [ -s "$DATA/cluster-uid" ]; then
+        found=$(cat "$DATA/cluster-uid")
+        [ "$found" = "$CLUSTER_UID" ] || refuse "the volume belongs to the CacheCluster with uid $found," \
+            "this one has uid $CLUSTER_UID: delete the PersistentVolumeClaim of this pod to start with an empty volume"
+    elif [ -e "$NODES" ] || [ -e "$DATA/dump.rdb" ] || [ -e "$DATA/appendonlydir" ]; then
+        refuse "the volume holds data but not the uid of its CacheCluster:" \
+            "delete the PersistentVolumeClaim of this pod to start with an empty volume"
+    else
+        new=$DATA/cluster-uid.new
+        { echo "$CLUSTER_UID" >"$new" && { sync "$new" || sync; } && mv "$new" "$DATA/cluster-uid"; } ||
+            refuse "the volume cannot be written"
+        say "fresh volume, now marked with uid $CLUSTER_UID"
+    fi
+}
+
+# Whether the engine will find the data of an earlier run.
+has_data() {
+    case $PERSISTENCE in
+        Snapshot) [ -s "$DATA/dump.rdb" ] ;;
+        AppendOnly) [ -s "$DATA/appendonlydir/appendonly.aof.manifest" ] ;;
+        *) return 1 ;;
+    esac
+}
+
+# A new node begins with a snapshot of nothing: without it, a node that was never written to could not be told from one
+# that has lost its data. (RDB version 11, which every Valkey reads; end mark, no checksum.)
+write_first_snapshot() {
+    printf 'REDIS0011\377\000\000\000\000\000\000\000\000' >"$DATA/dump.rdb"
+}
+
+has_only_first_snapshot() {
+    [ "$PERSISTENCE" = Snapshot ] && [ "$(wc -c <"$DATA/dump.rdb")" -eq 18 ]
+}
+
+# "ID EPOCH SLOTS..." if this node was a primary with slots when it last wrote its table, else nothing.
+former_primary() {
+    awk '$3 ~ /myself/ && $3 ~ /master/ {
+        slots = ""
+        for (i = 9; i <= NF; i++) if ($i !~ /^\[/) slots = slots " " $i
+        if (slots != "") print $1, $7 slots
+    }' "$NODES"
+}
+
+was_replica() {
+    awk '$3 ~ /myself/ && $3 ~ /slave/ { found = 1 } END { exit !found }' "$NODES"
+}
+
+# "replica ID HOST" for each replica of ours, then "other ID HOST" for some of the rest: the next ones in each round.
+peers() {
+    awk -v me="$me" -v round="$1" -v at_once="$PEERS_AT_ONCE" '
+        NF >= 8 && $3 !~ /myself|handshake|noaddr/ {
+            host = $2
+            sub(/@.*/, "", host)
+            sub(/:[^:]*$/, "", host)
+            if (host == "") next
+            if ($4 == me) print "replica", $1, host
+            else other[n++] = $1 " " host
+        }
+        END {
+            for (i = 0; i < n && i < at_once; i++) print "other", other[(round * at_once + i) % n]
+        }' "$NODES"
+}
+
+# replicas: ids of all our replicas, also of those without an address.
+replicas() {
+    awk -v me="$me" 'NF >= 8 && $4 == me { print $1 }' "$NODES"
+}
+
+# examine KIND ID HOST: prints one line "KIND ID MOVED LINK" if the node that answers there is the one we know.
+#   MOVED  yes: all our slots belong to others, by a newer epoch than ours
+#   LINK   never: it has not once been in sync with a primary since its process started; else synced or none
+# A node that takes our password but is still loading prints "busy ID no none".
+examine() {
+    printf 'CLUSTER MYID\nINFO replication\nCLUSTER NODES\n' | ask "$3" | awk \
+        -v kind="$1" -v id="$2" -v me="$me" -v epoch="$epoch" -v slots="$slots" '
+        function mark(range, value,    ends, first, last, s) {
+            split(range, ends, "-")
+            first = ends[1] + 0
+            last = (ends[2] == "" ? first : ends[2] + 0)
+            for (s = first; s <= last; s++) owned[s] = value
+        }
+        NR == 1 && /^LOADING/ { print "busy", id, "no", "none"; exit }
+        NR == 1 && $1 != id { exit }
+        NR == 1 { verified = 1 }
+        /^role:slave/ { link = "synced" }
+        /^master_link_down_since_seconds:-1/ { link = "never" }
+        NF >= 9 && $3 ~ /master/ && $1 != me && $7 + 0 > epoch + 0 {
+            for (i = 9; i <= NF; i++) if ($i !~ /^\[/) mark($i, "elsewhere")
+        }
+        END {
+            if (!verified) exit
+            moved = "yes"
+            n = split(slots, mine, " ")
+            for (i = 1; i <= n; i++) {
+                split(mine[i], ends, "-")
+                last = (ends[2] == "" ? ends[1] : ends[2]) + 0
+                for (s = ends[1] + 0; s <= last; s++) if (owned[s] != "elsewhere") moved = "no"
+            }
+            print kind, id, moved, (link == "" ? "none" : link)
+        }'
+}
+
+# One round: all at the same time, so that nodes that do not answer cost two seconds and not two seconds each.
+ask_peers() {
+    rm -rf "$WORK"
+    mkdir -p "$WORK"
+    peers "$1" | {
+        while read -r kind id host; do
+            examine "$kind" "$id" "$host" >"$WORK/$id" &
+        done
+        wait
+    }
+}
+
+# Reads the answers of a round; prints "moved", "unsynced" (every replica of ours answers and none has ever been in
+# sync since it started, so none has anything that we lack), "answered" or "silent".
+judge() {
+    cat "$WORK"/* 2>/dev/null | awk -v replicas="$(replicas | tr '\n' ' ')" '
+        $3 == "yes" { moved = 1 }
+        $1 == "replica" { link[$2] = $4 }
+        END {
+            unsynced = 1
+            n = split(replicas, ids, " ")
+            for (i = 1; i <= n; i++) if (link[ids[i]] != "never") unsynced = 0
+            if (moved) print "moved"
+            else if (unsynced) print "unsynced"
+            else if (NR) print "answered"
+            else print "silent"
+        }'
+}
+
+# Waits, with the engine down, until it is clear what became of our slots. Sets verdict to moved, unsynced or unclear.
+hold() {
+    say "this node was a primary (id $me, slots$slots) with replicas; held back for at most $HOLD_SECONDS s" \
+        "while they may elect a new one"
+    began=$(uptime_seconds)
+    limit=$SILENT_HOLD_SECONDS
+    round=0
+    while :; do
+        ask_peers "$round" &
+        wait $!
+        verdict=$(judge)
+        waited=$(($(uptime_seconds) - began))
+        case $verdict in
+            moved | unsynced) return ;;
+            answered) limit=$HOLD_SECONDS ;;
+        esac
+        if [ "$waited" -ge "$limit" ]; then
+            verdict=unclear
+            return
+        fi
+        round=$((round + 1))
+        sleep 1 &
+        wait $!
+    done
+}
+
+start_former_primary() {
+    me=${1%% *}
+    epoch=${1#* }
+    slots=" ${epoch#* }"
+    epoch=${epoch%% *}
+    if [ -z "$(replicas)" ]; then
+        ! has_data || start_normally "it was a primary without replicas, and its data is here"
+        start_blank "it was a primary without replicas, and its data is gone"
+    fi
+    hold
+    case $verdict in
+        moved) reason="after $waited s another node owns its slots" ;;
+        unsynced) reason="no replica has been in sync since it started, none has newer data" ;;
+        *) reason="after $waited s no other node has taken its slots over" ;;
+    esac
+    has_data || start_blank "its memory is gone; $reason"
+    [ "$verdict" != unclear ] || start_quarantined "$reason"
+    start_normally "$reason"
+}
+
+check_volume
+# What a replica without persistence may have left of a sync is no data to start from.
+[ "$PERSISTENCE" != None ] || rm -f "$DATA/dump.rdb" "$DATA"/temp-*.rdb
+
+if [ ! -s "$NODES" ]; then
+    ! has_data || has_only_first_snapshot || start_quarantined "there is data, but the node does not know who it was"
+    [ "$PERSISTENCE" != Snapshot ] || write_first_snapshot
+    start_new "it has no history"
+fi
+if ! grep -q myself "$NODES"; then
+    has_data || start_blank "its cluster table is damaged, and there is no data"
+    start_normally "its cluster table is damaged: the engine will refuse it, and the data stays untouched"
+fi
+former=$(former_primary)
+[ -z "$former" ] || start_former_primary "$former"
+! was_replica || start_normally "it was a replica"
+start_new "it owned no slots and followed nobody"

@@ -1,0 +1,336 @@
+"""Properties of the manifests, each of which guards against a known failure (design §2)."""
+
+from base64 import b64decode
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachecluster.api import names
+from cachecluster.api.owned_parameters import owned_by_operator
+from cachecluster.api.spec import CacheClusterSpec, PodOverlay
+from cachecluster.domain.quantity import same
+from cachecluster.domain.snapshot import ClusterRef, Manifest
+from cachecluster.manifests import Facts, Passwords, build, system_secret
+from cachecluster.manifests.amounts import cpu, grace_seconds, maxmemory, memory, startup_seconds
+from cachecluster.manifests.config import SCRIPTS, script
+from cachecluster.manifests.valkey_conf import directive_value, valkey_conf
+from tests.unit.manifests.golden import MINIMAL, PASSWORDS, SPECS, UID, manifests
+
+REF = ClusterRef("shop", "cart", UID)
+FACTS = Facts(REF, "cachecluster-system", PASSWORDS)
+
+
+def spec_with(**changes: Any) -> CacheClusterSpec:
+    return CacheClusterSpec.parse(MINIMAL | changes)
+
+
+def topology(shards: int, replicas: int) -> dict[str, Any]:
+    return {"mode": "Cluster", "shards": shards, "replicasPerShard": replicas}
+
+
+def of_kind(built: tuple[Manifest, ...], kind: str) -> list[Manifest]:
+    return [m for m in built if m["kind"] == kind]
+
+
+def template_of(spec: CacheClusterSpec) -> Mapping[str, Any]:
+    template: Mapping[str, Any] = of_kind(build(spec, FACTS), "StatefulSet")[0]["spec"]["template"]
+    return template
+
+
+def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return selector.items() <= labels.items()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_child_belongs_to_its_cluster(name: str) -> None:
+    for manifest in manifests(name):
+        metadata = manifest["metadata"]
+        assert metadata["namespace"] == "shop"
+        assert metadata["labels"][names.LABEL_CLUSTER] == "cart"
+        (owner,) = metadata["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (
+            "CacheCluster",
+            UID,
+            True,
+            True,
+        )
+
+
+@given(st.integers(1, 6), st.integers(0, 5))
+def test_no_pod_is_under_two_budgets(shards: int, replicas: int) -> None:
+    built = build(spec_with(topology=topology(shards, replicas)), FACTS)
+    budgets = of_kind(built, "PodDisruptionBudget")
+    assert bool(budgets) == (replicas > 0)
+    for statefulset, role in product(of_kind(built, "StatefulSet"), (names.ROLE_PRIMARY, names.ROLE_REPLICA, None)):
+        labels = dict(statefulset["spec"]["template"]["metadata"]["labels"])
+        if role is not None:
+            labels[names.LABEL_ROLE] = role
+        over = [b for b in budgets if matches(b["spec"]["selector"]["matchLabels"], labels)]
+        assert len(over) == (1 if replicas and role is not None else 0)
+
+
+def test_budgets_let_no_primary_go_and_one_replica_of_each_shard() -> None:
+    built = build(spec_with(topology=topology(3, 2)), FACTS)
+    available = {b["metadata"]["name"]: b["spec"]["minAvailable"] for b in of_kind(built, "PodDisruptionBudget")}
+    assert available == {"cart-primaries": 3, "cart-0-replicas": 1, "cart-1-replicas": 1, "cart-2-replicas": 1}
+    assert {b["spec"]["unhealthyPodEvictionPolicy"] for b in of_kind(built, "PodDisruptionBudget")} == {"AlwaysAllow"}
+
+
+def test_no_pod_moves_to_a_new_template_before_the_operator_says_so() -> None:
+    for statefulset in manifests("append-only")[-3:]:
+        assert statefulset["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"partition": 3}}
+        assert statefulset["spec"]["replicas"] == 3
+        assert statefulset["spec"]["podManagementPolicy"] == "Parallel"
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_pods_meet_the_restricted_pod_security_standard(name: str) -> None:
+    for statefulset in of_kind(manifests(name), "StatefulSet"):
+        pod = statefulset["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+
+
+def test_equal_wishes_in_other_words_give_the_same_pod() -> None:
+    one = spec_with(
+        resources={"limits": {"cpu": "1000m", "memory": "1Gi"}},
+        placement={"zones": ["a", "b"], "tolerations": [{"key": "x"}, {"key": "y"}]},
+        parameters={"maxclients": 100, "maxmemory-policy": "allkeys-lru"},
+        imagePullSecrets=[{"name": "p"}, {"name": "q"}],
+    )
+    other = spec_with(
+        resources={"limits": {"memory": "1048576Ki", "cpu": "1"}},
+        placement={"tolerations": [{"key": "y"}, {"key": "x"}], "zones": ["b", "a"]},
+        parameters={"maxmemory-policy": "allkeys-lru", "maxclients": "100"},
+        imagePullSecrets=[{"name": "q"}, {"name": "p"}],
+    )
+    assert template_of(one) == template_of(other)
+
+
+def test_users_labels_never_replace_ours() -> None:
+    stolen = {names.LABEL_CLUSTER: "other", names.LABEL_SHARD: "9", "team": "shop"}
+    overlay = PodOverlay.model_construct(labels=stolen, annotations=None, priority_class_name=None)
+    labels = template_of(spec_with().model_copy(update={"pod": overlay}))["metadata"]["labels"]
+    assert (labels[names.LABEL_CLUSTER], labels[names.LABEL_SHARD], labels["team"]) == ("cart", "0", "shop")
+
+
+@pytest.mark.parametrize("spread", [None, "Required", "Preferred"])
+@pytest.mark.parametrize("key", [None, "example.com/rack", "kubernetes.io/hostname"])
+def test_spread_constraints_never_repeat_a_key_with_the_same_strength(spread: str | None, key: str | None) -> None:
+    placement = {k: v for k, v in {"spread": spread, "topologyKey": key}.items() if v is not None}
+    pod = template_of(spec_with(placement=placement))["spec"]
+    pairs = [(c["topologyKey"], c["whenUnsatisfiable"]) for c in pod["topologySpreadConstraints"]]
+    assert len(pairs) == len(set(pairs))
+    zone = key or names.ZONE_LABEL
+    assert ((zone, "DoNotSchedule") in pairs) == (spread != "Preferred")
+    assert (zone, "ScheduleAnyway") in pairs
+    assert {c["nodeTaintsPolicy"] for c in pod["topologySpreadConstraints"]} == {"Honor"}
+    hard = [c for c in pod["topologySpreadConstraints"] if c["whenUnsatisfiable"] == "DoNotSchedule"]
+    assert all(c["labelSelector"]["matchLabels"][names.LABEL_SHARD] == "0" for c in hard)
+
+
+def _rules(**network: Any) -> list[dict[str, Any]]:
+    spec = spec_with(network=network) if network else spec_with()
+    (policy,) = of_kind(build(spec, FACTS), "NetworkPolicy")
+    rules: list[dict[str, Any]] = policy["spec"]["ingress"]
+    return rules
+
+
+OWN = {"podSelector": {"matchLabels": {names.LABEL_CLUSTER: "cart"}}}
+OPERATOR = {
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "cachecluster-system"}},
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "cachecluster-operator"}},
+}
+
+
+def test_cache_port_is_open_for_the_own_namespace_by_default_and_for_nobody_if_the_list_is_empty() -> None:
+    assert _rules()[0]["from"] == [OWN, OPERATOR, {"podSelector": {}}]
+    assert _rules(allowFrom=[])[0]["from"] == [OWN, OPERATOR]
+    peer = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
+    assert _rules(allowFrom=[peer])[0]["from"] == [OWN, OPERATOR, peer]
+    assert _rules(allowFrom=[{"namespaceSelector": {"matchLabels": {}}}])[0]["from"][-1] == {"namespaceSelector": {}}
+
+
+def test_bus_port_is_open_for_the_clusters_own_pods_alone() -> None:
+    bus = names.bus_port("shop", "cart")
+    for rules in (_rules(), _rules(allowFrom=[{"ipBlock": {"cidr": "0.0.0.0/0"}}])):
+        assert [r["from"] for r in rules if {"port": bus, "protocol": "TCP"} in r["ports"]] == [[OWN]]
+        assert all(r["from"] for r in rules), "an empty list of peers would let everybody in"
+
+
+def test_no_policy_where_it_is_disabled() -> None:
+    assert of_kind(build(spec_with(network={"policy": "Disabled"}), FACTS), "NetworkPolicy") == []
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_s12_no_password_outside_of_secrets_and_only_hashes_in_the_users_files(name: str) -> None:
+    every = ("application-pw", "operator-pw", "replication-pw", "node-pw")
+    for manifest in manifests(name):
+        if manifest["kind"] != "Secret":
+            assert not any(password in str(manifest) for password in every)
+    (acl,) = [m for m in manifests(name) if m["metadata"]["name"] == "cart-acl"]
+    for file in ("users.acl", "users-quarantine.acl"):
+        assert not any(password in b64decode(acl["data"][file]).decode() for password in every)
+    assert "application-pw" not in repr(PASSWORDS) + repr(FACTS)
+
+
+def test_quarantine_switches_off_the_application_and_replication_alone() -> None:
+    (acl,) = [m for m in manifests("minimal") if m["metadata"]["name"] == "cart-acl"]
+    on = b64decode(acl["data"]["users.acl"]).decode().splitlines()
+    off = b64decode(acl["data"]["users-quarantine.acl"]).decode().splitlines()
+    changed = {a.split()[1]: b.split()[2] for a, b in zip(on, off, strict=True) if a != b}
+    assert changed == {names.USER_APPLICATION: "off", names.USER_REPLICATION: "off"}
+    assert [a.replace(" on ", " off ", 1) for a in on if a.split()[1] in changed] == [
+        b for b in off if b.split()[1] in changed
+    ]
+
+
+def test_secrets_are_left_out_until_the_passwords_exist() -> None:
+    without = build(spec_with(), Facts(REF, "cachecluster-system", None))
+    assert of_kind(without, "Secret") == []
+    assert [m["metadata"]["name"] for m in of_kind(build(spec_with(), FACTS), "Secret")] == [
+        "cart-auth",
+        "cart-acl",
+        "cart-connection",
+    ]
+
+
+def test_system_secret_is_read_back_as_it_was_written_and_cannot_be_edited() -> None:
+    passwords = Passwords("ä/:@ 1", "2", "3", "4")
+    secret = system_secret(REF, passwords)
+    assert Passwords.from_secret(secret) == passwords
+    assert secret["immutable"] is True
+    assert secret["metadata"]["finalizers"] == [names.SYSTEM_SECRET_FINALIZER]
+    broken = {**secret, "data": {k: v for k, v in secret["data"].items() if k != "node-password"}}
+    with pytest.raises(ValueError, match="node-password"):
+        Passwords.from_secret(broken)
+
+
+def test_connection_secret_survives_any_password() -> None:
+    facts = Facts(REF, "cachecluster-system", Passwords("p/w:@?#% ä", "o", "r", "n"))
+    (secret,) = [m for m in build(spec_with(), facts) if m["metadata"]["name"] == "cart-connection"]
+    data = {k: b64decode(v).decode() for k, v in secret["data"].items()}
+    uri = urlsplit(data["uri"])
+    assert (uri.hostname, str(uri.port)) == (data["host"], data["port"]) == ("cart.shop.svc", "6379")
+    assert (uri.username, unquote(uri.password or "")) == (data["username"], data["password"])
+
+
+def test_nobody_is_told_a_password_that_is_not_asked_for() -> None:
+    built = build(spec_with(auth={"mode": "Disabled"}), FACTS)
+    data = {m["metadata"]["name"]: set(m["data"]) for m in of_kind(built, "Secret")}
+    assert "cart-auth" not in data
+    assert data["cart-connection"] == {"uri", "host", "port"}
+
+
+def test_s6_a_deleted_statefulset_never_takes_its_volumes_along() -> None:
+    def retention(**changes: Any) -> Any:
+        (statefulset,) = of_kind(build(spec_with(**changes), FACTS), "StatefulSet")
+        return statefulset["spec"].get("persistentVolumeClaimRetentionPolicy")
+
+    persistent = {"persistence": {"mode": "AppendOnly", "size": "8Gi"}}
+    assert retention() is None
+    for policy in ({}, {"deletionPolicy": "Retain"}, {"deletionPolicy": "Delete"}):
+        assert retention(**persistent, **policy) == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+
+
+def test_config_map_is_named_after_its_content_and_named_in_the_template() -> None:
+    def names_of(spec: CacheClusterSpec) -> tuple[str, str]:
+        built = build(spec, FACTS)
+        (config,), (statefulset, *_) = of_kind(built, "ConfigMap"), of_kind(built, "StatefulSet")
+        assert config["immutable"] is True
+        volumes = {v["name"]: v for v in statefulset["spec"]["template"]["spec"]["volumes"]}
+        return config["metadata"]["name"], volumes["config"]["configMap"]["name"]
+
+    plain, mounted = names_of(spec_with())
+    changed, changed_mounted = names_of(spec_with(parameters={"maxclients": 5}))
+    assert plain == mounted
+    assert changed == changed_mounted != plain
+
+
+@pytest.mark.parametrize("persistence", ["None", "Snapshot", "AppendOnly"])
+@pytest.mark.parametrize("version", ["8.0", "9.1"])
+def test_users_cannot_set_what_the_operator_would_override(persistence: str, version: str) -> None:
+    size = {} if persistence == "None" else {"size": "1Gi"}
+    spec = spec_with(version=version, persistence={"mode": persistence, **size})
+    keys = [line.split()[0] for line in valkey_conf(spec, REF).splitlines()]
+    free = {"save"} if persistence != "AppendOnly" else {"save", "appendfsync"}
+    assert {key for key in keys if owned_by_operator(key) is None} <= free
+    assert len(keys) == len(set(keys)), "a repeated directive would leave it to chance which one counts"
+
+
+@given(st.text())
+def test_no_value_of_a_parameter_can_begin_another_directive(value: str) -> None:
+    line = directive_value(value)
+    assert line
+    assert all(" " <= c < "\x7f" for c in line)
+    if line.startswith('"'):
+        inner = line[1:-1].replace("\\\\", "")
+        assert '"' not in inner.replace('\\"', "")
+    else:
+        assert line == value
+        assert not set(line) & set("\"'\\#\n")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "persistence", "percent"),
+    [(0, "None", 75), (1, "None", 60), (0, "Snapshot", 60), (2, "AppendOnly", 60)],
+)
+def test_maxmemory_leaves_room_for_what_a_fork_copies(replicas: int, persistence: str, percent: int) -> None:
+    size = {} if persistence == "None" else {"size": "8Gi"}
+    spec = spec_with(
+        topology=topology(1, replicas),
+        resources={"limits": {"memory": "1Gi"}},
+        persistence={"mode": persistence, **size},
+    )
+    assert maxmemory(spec) == 2**30 * percent // 100
+    assert f"maxmemory {maxmemory(spec)}\n" in valkey_conf(spec, REF)
+
+
+def test_times_grow_with_the_data_that_has_to_be_written() -> None:
+    def seconds(limit: str, persistence: str) -> tuple[int, int]:
+        size = {} if persistence == "None" else {"size": "128Gi"}
+        spec = spec_with(resources={"limits": {"memory": limit}}, persistence={"mode": persistence, **size})
+        return grace_seconds(spec), startup_seconds(spec)
+
+    assert seconds("64Gi", "None") == (30, 90)
+    assert seconds("1Gi", "AppendOnly") == (62, 122)
+    assert seconds("64Gi", "Snapshot") == (2078, 2138)
+
+
+@given(st.integers(0, 2**50), st.sampled_from(["", "k", "M", "Ki", "Mi", "Gi"]))
+def test_memory_has_one_notation(number: int, suffix: str) -> None:
+    text = f"{number % 2**20}{suffix}"
+    assert same(memory(text), text)
+    assert memory(memory(text)) == memory(text)
+
+
+@given(st.integers(0, 10**6))
+def test_cpu_has_one_notation(thousandths: int) -> None:
+    assert same(cpu(f"{thousandths}m"), f"{thousandths}m")
+    assert cpu(cpu(f"{thousandths}m")) == cpu(f"{thousandths / 1000}")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_are_plain_posix(name: str) -> None:
+    text = script(name)
+    assert text.isascii()
+    for bashism in ("[[", "function ", "local ", "<<<", "$'", "source ", "==", "&>"):
+        assert bashism not in _without_awk(text), bashism
+
+
+def _without_awk(text: str) -> str:
+    """Shell code alone: what stands between single quotes is another language."""
+    return "".join(text.split("'")[::2])
