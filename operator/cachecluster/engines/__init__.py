@@ -1,0 +1,1 @@
+"""Cache engines: what the operator says to a node, and how."""
