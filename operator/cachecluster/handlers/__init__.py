@@ -1,0 +1,1 @@
+"""Kopf registration."""

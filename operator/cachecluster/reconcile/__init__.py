@@ -1,0 +1,1 @@
+"""The pass: gather, plan, execute, report."""

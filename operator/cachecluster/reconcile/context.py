@@ -1,0 +1,55 @@
+"""What carrying out an action needs: the edges, the passwords, and connections to nodes whose identity is checked."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from cachecluster.api import names
+from cachecluster.domain.actions import Target
+from cachecluster.domain.snapshot import ClusterRef
+from cachecluster.engines.client import NodeClient
+from cachecluster.kube.api import NotFound
+from cachecluster.manifests import Passwords
+from cachecluster.reconcile.dependencies import Dependencies
+
+
+class Doubt(Exception):
+    """A precondition does not hold any more; nothing was done. The next pass looks again."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One pass's means of acting on one cluster."""
+
+    ref: ClusterRef
+    deps: Dependencies
+    passwords: Passwords | None = field(repr=False)
+
+    @property
+    def bus_port(self) -> int:
+        """The cluster's bus port."""
+        return names.bus_port(self.ref.namespace, self.ref.name)
+
+    @asynccontextmanager
+    async def node(self, target: Target) -> AsyncIterator[NodeClient]:
+        """Connect to the node, sure that pod, uid, address and node id still belong together (S4); raises Doubt.
+
+        Leadership is checked after connecting: on a lost connection nothing is sent again (design §3).
+        """
+        if self.passwords is None:
+            raise Doubt("the cluster's passwords are not there")
+        await self._check_pod(target)
+        async with self.deps.nodes.connect(target.ip, self.passwords.operator) as client:
+            if await client.node_id() != target.node_id:
+                raise Doubt(f"{target.pod} has become another node")
+            if not self.deps.leader():
+                raise Doubt("this process does not lead any more")
+            yield client
+
+    async def _check_pod(self, target: Target) -> None:
+        try:
+            pod = await self.deps.kube.get("v1", "Pod", self.ref.namespace, target.pod)
+        except NotFound as e:
+            raise Doubt(f"{target.pod} is gone") from e
+        if pod["metadata"]["uid"] != target.uid or pod.get("status", {}).get("podIP") != target.ip:
+            raise Doubt(f"{target.pod} is another pod by now")

@@ -1,0 +1,100 @@
+"""Carry out a plan: every precondition is checked again right before its action, and the first doubt ends the pass."""
+
+import asyncio
+from collections.abc import Awaitable
+from itertools import groupby
+from typing import assert_never
+
+from cachecluster.domain.actions import (
+    Action,
+    Apply,
+    AssignSlots,
+    CreateSystemSecret,
+    Delete,
+    Forget,
+    LabelRole,
+    Meet,
+    Promote,
+    Release,
+    Replicate,
+    RollPod,
+    SettleShard,
+    SwitchOver,
+)
+from cachecluster.domain.plan import Do, Outcome, Plan
+from cachecluster.engines.client import NodeError
+from cachecluster.kube.api import KubeError, Rejected
+from cachecluster.reconcile import node_actions, object_actions
+from cachecluster.reconcile.context import Context, Doubt
+
+
+class NotLeader(Exception):
+    """This process may not act any more."""
+
+
+async def execute(plan: Plan, context: Context) -> tuple[Outcome, ...]:
+    """Carry the steps out in order, neighbours of one kind at once; raises NotLeader.
+
+    A step that the API server rejects does not keep the others back; any other failure ends the pass, since what
+    follows was planned for another state of things.
+    """
+    outcomes: list[Outcome] = []
+    for _, steps in groupby(plan.steps, key=_side_by_side):
+        if not context.deps.leader():
+            raise NotLeader
+        done = await asyncio.gather(*(_carry_out(step, context) for step in steps))
+        outcomes += done
+        if any(o.error is not None and not o.rejected for o in done):
+            break
+    return tuple(outcomes)
+
+
+def _side_by_side(step: Do) -> tuple[type[Action], str]:
+    """Neighbours with the same key are independent of each other; of role labels, the order matters."""
+    return type(step.action), step.action.role.value if isinstance(step.action, LabelRole) else ""
+
+
+async def _carry_out(step: Do, context: Context) -> Outcome:
+    try:
+        await _dispatch(step.action, context)
+    except Rejected as e:
+        return Outcome(step, str(e), rejected=True)
+    except Doubt as e:
+        return Outcome(step, str(e), doubt=True)
+    except (KubeError, NodeError) as e:
+        return Outcome(step, str(e))
+    except TimeoutError:
+        return Outcome(step, "no answer in time")
+    return Outcome(step, None)
+
+
+def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
+    action: Action, context: Context
+) -> Awaitable[None]:
+    match action:
+        case CreateSystemSecret():
+            return object_actions.create_system_secret(action, context)
+        case Apply():
+            return object_actions.apply(action, context)
+        case RollPod() | SettleShard():
+            return object_actions.set_partition(action, context)
+        case Delete():
+            return object_actions.delete(action, context)
+        case LabelRole():
+            return object_actions.label_role(action, context)
+        case Meet():
+            return node_actions.meet(action, context)
+        case AssignSlots():
+            return node_actions.assign_slots(action, context)
+        case Replicate():
+            return node_actions.replicate(action, context)
+        case Forget():
+            return node_actions.forget(action, context)
+        case Promote():
+            return node_actions.promote(action, context)
+        case Release():
+            return node_actions.release(action, context)
+        case SwitchOver():
+            return node_actions.switch_over(action, context)
+        case _:
+            assert_never(action)

@@ -1,0 +1,203 @@
+"""Read everything about one cluster into a Snapshot. Writes nothing; what fails to answer becomes Unreachable."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from cachecluster.api import names
+from cachecluster.domain.drift import key_of
+from cachecluster.domain.policies.infrastructure import owner_uid
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.snapshot import (
+    ClusterRef,
+    ForeignId,
+    InvalidSpec,
+    Manifest,
+    NodeId,
+    NodeView,
+    ObjectKey,
+    Pod,
+    Snapshot,
+    Unreachable,
+)
+from cachecluster.domain.topology import observe
+from cachecluster.domain.validity import read_spec
+from cachecluster.engines.client import NodeError
+from cachecluster.kube.api import NotFound
+from cachecluster.manifests import Facts, Passwords, build
+from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.pods import parse_pod
+
+CHILD_KINDS: Final = (
+    ("apps/v1", "StatefulSet"),
+    ("v1", "Service"),
+    ("v1", "Secret"),
+    ("v1", "ConfigMap"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+)
+VIEW_SECONDS: Final = 4.0
+"""Bound on asking one node; all are asked at once."""
+
+
+class Gone(Exception):
+    """The CacheCluster does not exist any more, or another one has its name."""
+
+
+class Reading:
+    """A snapshot together with the passwords that the executor needs; the passwords never enter the snapshot."""
+
+    __slots__ = ("passwords", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, passwords: Passwords | None) -> None:
+        self.snapshot = snapshot
+        self.passwords = passwords
+
+
+async def gather(ref: ClusterRef, deps: Dependencies, memory: Memory) -> Reading:
+    """Read the cluster; raises Gone, or KubeError when the API server does not answer."""
+    body, pods, *lists = await asyncio.gather(
+        _cluster(ref, deps),
+        deps.kube.list("v1", "Pod", ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}"),
+        *(deps.kube.list(v, k, ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}") for v, k in CHILD_KINDS),
+    )
+    children = {key_of(o): o for objects in lists for o in objects}
+    spec = read_spec(body["spec"], ref.name)
+    if isinstance(spec, InvalidSpec):
+        spec = replace(spec, paused=body["spec"].get("paused") is True)
+    passwords = _passwords(ref, children)
+    desired: tuple[Manifest, ...] = ()
+    parsed = tuple(sorted((p for o in pods if (p := parse_pod(o)) is not None), key=lambda p: p.name))
+    views = await _views(deps, memory, parsed, passwords)
+    snapshot = Snapshot(
+        ref=ref,
+        generation=body["metadata"].get("generation", 0),
+        now=deps.now(),
+        spec=spec,
+        finalizer_visible=names.FINALIZER in body["metadata"].get("finalizers", ()),
+        annotations=body["metadata"].get("annotations", {}),
+        status=body.get("status", {}),
+        system_secret_exists=passwords is not None,
+        desired=desired,
+        children=children,
+        pods=parsed,
+        hosts=deps.hosts(),
+        views=views,
+        foreign=_foreign(parsed, views, memory, deps.now()),
+    )
+    if not isinstance(spec, InvalidSpec):
+        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot))
+        desired = build(spec, facts)
+        children |= await _unlabelled(ref, deps, desired, children)
+        snapshot = replace(snapshot, desired=desired, children=children)
+    return Reading(snapshot, passwords)
+
+
+async def _cluster(ref: ClusterRef, deps: Dependencies) -> dict[str, Any]:
+    try:
+        body = await deps.kube.get(names.API_VERSION, names.KIND, ref.namespace, ref.name)
+    except NotFound as e:
+        raise Gone(str(ref)) from e
+    if body["metadata"]["uid"] != ref.uid or "deletionTimestamp" in body["metadata"]:
+        raise Gone(str(ref))
+    return body
+
+
+def _passwords(ref: ClusterRef, children: Mapping[ObjectKey, Manifest]) -> Passwords | None:
+    """From the system Secret, if it is there, ours and whole."""
+    secret = children.get(ObjectKey("Secret", names.system_secret(ref.name)))
+    if secret is None or owner_uid(secret) != ref.uid:
+        return None
+    try:
+        return Passwords.from_secret(secret)
+    except ValueError:
+        return None
+
+
+def _formed(snapshot: Snapshot) -> dict[int, SlotSet]:
+    """Slots that each shard has served: as recorded, else as they are served right now for the first time."""
+    topology = observe(snapshot)
+    formed = {}
+    for shard in topology.shards:
+        serving = NO_SLOTS
+        for member in shard.members:
+            if member.node is not None:
+                serving |= topology.owners.get(member.node.node_id, NO_SLOTS)
+        slots = shard.formed or (serving if not shard.slots - serving else NO_SLOTS)
+        if slots:
+            formed[shard.index] = slots
+    return formed
+
+
+async def _unlabelled(
+    ref: ClusterRef, deps: Dependencies, desired: Iterable[Manifest], children: Mapping[ObjectKey, Manifest]
+) -> dict[ObjectKey, Manifest]:
+    """Objects that bear our names without our labels: others', which must not be overwritten."""
+    missing = [m for m in desired if key_of(m) not in children]
+    return {k: o for k, o in await asyncio.gather(*(_lookup(ref, deps, m) for m in missing)) if o is not None}
+
+
+async def _lookup(ref: ClusterRef, deps: Dependencies, wanted: Manifest) -> tuple[ObjectKey, Manifest | None]:
+    key = key_of(wanted)
+    try:
+        return key, await deps.kube.get(wanted["apiVersion"], key.kind, ref.namespace, key.name)
+    except NotFound:
+        return key, None
+
+
+async def _views(
+    deps: Dependencies, memory: Memory, pods: Sequence[Pod], passwords: Passwords | None
+) -> dict[str, NodeView | Unreachable]:
+    """Ask every node with an address, all at once, each within a bounded time."""
+    asked = [p for p in pods if p.ip is not None and p.phase == "Running"]
+    if passwords is None:
+        return {}
+    answers = await asyncio.gather(*(_view(deps, p.ip or "", passwords.operator) for p in asked))
+    views: dict[str, NodeView | Unreachable] = {}
+    for pod, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, NodeView):
+            memory.unreachable_since.pop(pod.uid, None)
+            views[pod.name] = answer
+        else:
+            since = memory.unreachable_since.setdefault(pod.uid, deps.now())
+            views[pod.name] = Unreachable(answer, since)
+    gone = memory.unreachable_since.keys() - {p.uid for p in asked}
+    for uid in gone:
+        del memory.unreachable_since[uid]
+    return views
+
+
+async def _view(deps: Dependencies, ip: str, password: str) -> NodeView | str:
+    """The node's view, or why there is none."""
+    try:
+        async with asyncio.timeout(VIEW_SECONDS), deps.nodes.connect(ip, password) as node:
+            return await node.view()
+    except NodeError as e:
+        return str(e)
+    except TimeoutError:
+        return f"no answer within {VIEW_SECONDS:.0f} s"
+
+
+def _foreign(
+    pods: Sequence[Pod], views: Mapping[str, NodeView | Unreachable], memory: Memory, now: float
+) -> tuple[ForeignId, ...]:
+    """Ids in our nodes' tables that belong to no pod that answers. A silent pod's own id is not foreign."""
+    answered = [v for v in views.values() if isinstance(v, NodeView)]
+    ours = {v.node_id for v in answered}
+    silent = {p.ip for p in pods if p.ip and not isinstance(views.get(p.name), NodeView)}
+    alive: dict[NodeId, bool] = {}
+    address: dict[NodeId, str] = {}
+    for view in answered:
+        for peer in view.peers:
+            if peer.node_id in ours or "handshake" in peer.flags or (peer.ip and peer.ip in silent):
+                continue
+            linked = peer.connected and not peer.suspected and "noaddr" not in peer.flags
+            alive[peer.node_id] = alive.get(peer.node_id, False) or linked
+            address[peer.node_id] = peer.ip or address.get(peer.node_id, "")
+    for node_id in [i for i in memory.foreign_since if not alive.get(NodeId(i))]:
+        del memory.foreign_since[node_id]
+    return tuple(
+        ForeignId(i, address[i], memory.foreign_since.setdefault(i, now) if linked else None)
+        for i, linked in sorted(alive.items())
+    )

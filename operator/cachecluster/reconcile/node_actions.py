@@ -1,0 +1,157 @@
+"""Actions on engine nodes. Each looks at the node once more before it changes anything; doubt means no action."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.domain.actions import (
+    AssignSlots,
+    FailoverKind,
+    Forget,
+    Meet,
+    Promote,
+    Release,
+    Replicate,
+    SwitchOver,
+    Target,
+)
+from cachecluster.domain.slots import NO_SLOTS
+from cachecluster.domain.snapshot import NodeId, NodeView, Role
+from cachecluster.engines.client import NodeClient
+from cachecluster.reconcile.context import Context, Doubt
+
+ACTION_SECONDS: Final = 10.0
+"""Bound on one action, connecting included."""
+POLL_SECONDS: Final = 0.03
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Ask again and again until it is so or the time is up; whether it is so."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not await condition():
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def meet(action: Meet, context: Context) -> None:
+    """SET-CONFIG-EPOCH where asked, then MEET, then wait until they know each other (engine-facts §3)."""
+    async with asyncio.timeout(ACTION_SECONDS), AsyncExitStack() as stack:
+        opened = await asyncio.gather(*(_open(stack, context, t) for t in action.nodes))
+        clients = dict(opened)
+        addresses = {t.node_id: t.ip for t in action.nodes}
+        await asyncio.gather(*(_first_epoch(clients[i], epoch) for i, epoch in action.epochs if i in clients))
+        await asyncio.gather(
+            *(clients[a].meet(addresses[b], names.CACHE_PORT, context.bus_port) for a, b in action.pairs)
+        )
+
+        async def acquainted() -> bool:
+            views = dict(zip(clients, await asyncio.gather(*(c.view() for c in clients.values())), strict=True))
+            return all(_lists(views[a], b) and _lists(views[b], a) for a, b in action.pairs)
+
+        await _until(acquainted, 2.0)
+
+
+async def _open(stack: AsyncExitStack, context: Context, target: Target) -> tuple[NodeId, NodeClient]:
+    return target.node_id, await stack.enter_async_context(context.node(target))
+
+
+async def _first_epoch(client: NodeClient, epoch: int) -> None:
+    """Only a node that knows nobody and has no epoch accepts one."""
+    view = await client.view()
+    if len(view.peers) == 1 and view.myself.config_epoch == 0:
+        await client.set_config_epoch(epoch)
+
+
+def _lists(view: NodeView, node_id: NodeId) -> bool:
+    row = view.peer(node_id)
+    return row is not None and "handshake" not in row.flags
+
+
+async def assign_slots(action: AssignSlots, context: Context) -> None:
+    """ADDSLOTSRANGE for the slots that the node itself sees unowned (S2); then open it to applications and replicas."""
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+        view = await client.view()
+        if view.role is not Role.PRIMARY:
+            raise Doubt(f"{action.node.pod} is a replica by now")
+        taken = NO_SLOTS
+        for peer in view.peers:
+            taken |= peer.slots
+        if taken & action.slots - view.myself.slots:
+            raise Doubt(f"some of slots {action.slots} have an owner by now")
+        missing = action.slots - view.myself.slots
+        if missing:
+            await client.add_slots(missing)
+        if view.blank:
+            await client.release()
+
+
+async def replicate(action: Replicate, context: Context) -> None:
+    """CLUSTER REPLICATE, only on a node that loses nothing by it (S3); with a task, it is open."""
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+        view = await client.view()
+        if view.role is Role.PRIMARY and not view.blank:
+            raise Doubt(f"{action.node.pod} holds data by now")
+        if not _lists(view, action.primary.node_id):
+            raise Doubt(f"{action.node.pod} does not know {action.primary.pod} yet")
+        await client.replicate(action.primary.node_id)
+        await client.release()
+
+
+async def forget(action: Forget, context: Context) -> None:
+    """CLUSTER FORGET on every member within the engine's 60 s ban (engine-facts §3)."""
+    async with asyncio.timeout(ACTION_SECONDS):
+        await asyncio.gather(*(_forget_on(member, action.node_id, context) for member in action.members))
+
+
+async def _forget_on(member: Target, node_id: NodeId, context: Context) -> None:
+    async with context.node(member) as client:
+        view = await client.view()
+        row = view.peer(node_id)
+        if row is None:
+            return
+        if row.connected and not row.suspected:
+            raise Doubt(f"{member.pod} is linked to {node_id} again")
+        if view.myself.primary_id == node_id:
+            raise Doubt(f"{member.pod} follows {node_id}")
+        await client.forget(node_id)
+
+
+async def promote(action: Promote, context: Context) -> None:
+    """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10)."""
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+        view = await client.view()
+        if view.role is Role.PRIMARY:
+            return  # elected meanwhile
+        link = view.link
+        if view.myself.primary_id != action.lost or link is None or link.up or not link.ever_synced:
+            raise Doubt(f"{action.node.pod} is not what it was: it follows another primary or its link is back")
+        await client.failover(action.kind)
+        if not await _until(lambda: _leads(client), 1.5):
+            raise Doubt(f"{action.node.pod} was not elected")
+
+
+async def _leads(client: NodeClient) -> bool:
+    return (await client.view()).role is Role.PRIMARY
+
+
+async def release(action: Release, context: Context) -> None:
+    """Switch the users on again (S5)."""
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+        await client.release()
+
+
+async def switch_over(action: SwitchOver, context: Context) -> None:
+    """CLUSTER FAILOVER on a replica in step; it aborts by itself after 5 s, without harm (engine-facts §2)."""
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.destination) as client:
+        view = await client.view()
+        if view.role is Role.PRIMARY:
+            return
+        if view.myself.primary_id != action.source.node_id or view.link is None or not view.link.up:
+            raise Doubt(f"{action.destination.pod} is not in step with {action.source.pod}")
+        await client.failover(FailoverKind.GRACEFUL)
+        if not await _until(lambda: _leads(client), 6.0):
+            raise Doubt(f"{action.destination.pod} did not take over within 6 s; it is tried again")

@@ -1,0 +1,91 @@
+"""One level-triggered pass over one cluster: gather, plan, execute, report."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.api.status import CacheClusterStatus
+from cachecluster.domain.plan import Outcome, Plan
+from cachecluster.domain.planner import plan as make_plan
+from cachecluster.domain.snapshot import ClusterRef, Snapshot
+from cachecluster.domain.status import STALLING, derive
+from cachecluster.reconcile.context import Context
+from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.events import EventType
+from cachecluster.reconcile.executor import execute
+from cachecluster.reconcile.gather import gather
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS: Final = 0.05
+"""After a pass that did something, the next one looks at what came of it."""
+DOUBT_SECONDS: Final = 0.2
+BLOCKED_SECONDS: Final = 30.0
+"""Most of what ends a block comes with a watch event; the rest is found by looking."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """What the loop needs to know."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    requeue_seconds: float | None
+    """Look again after so long; None: only when something happens, or at the next resync."""
+
+    @property
+    def failed(self) -> bool:
+        """Some step did not work and the loop backs off. A doubt is no failure: things have moved on."""
+        return any(o.error is not None and not o.doubt for o in self.outcomes)
+
+
+async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
+    """Run one pass; raises Gone, KubeError (the API server did not answer a read) or NotLeader."""
+    reading = await gather(ref, deps, memory)
+    snap = reading.snapshot
+    plan = make_plan(snap)
+    outcomes = await execute(plan, Context(ref, deps, reading.passwords))
+    await _announce(snap, plan, outcomes, deps, memory)
+    if snap.finalizer_visible:
+        await _report(snap, derive(snap, plan, outcomes), deps)
+    return PassResult(plan, outcomes, _requeue(plan, outcomes))
+
+
+def _requeue(plan: Plan, outcomes: Sequence[Outcome]) -> float | None:
+    if any(o.error is not None for o in outcomes):
+        return DOUBT_SECONDS
+    if plan.steps:
+        return AGAIN_SECONDS
+    if plan.waits:
+        return plan.requeue_seconds
+    return BLOCKED_SECONDS if plan.blocks else None
+
+
+async def _announce(
+    snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome], deps: Dependencies, memory: Memory
+) -> None:
+    """Log and post what was done and what is held back; a warning that stays true is posted once."""
+    for outcome in outcomes:
+        step = outcome.step
+        extra = {"cluster": str(snap.ref), "reason": step.reason.value}
+        if outcome.error is None:
+            log.info(step.message, extra=extra)
+            kind: EventType = "Warning" if step.reason in STALLING else "Normal"
+            await deps.events.record(snap.ref, kind, step.reason, step.message)
+        else:
+            log.warning("%s: %s", step.message, outcome.error, extra=extra)
+    warnings = {(b.reason.value, b.message) for b in plan.blocks}
+    for block in plan.blocks:
+        if (block.reason.value, block.message) not in memory.announced:
+            log.warning(block.message, extra={"cluster": str(snap.ref), "reason": block.reason.value})
+            await deps.events.record(snap.ref, "Warning", block.reason, block.message)
+    memory.announced = warnings
+
+
+async def _report(snap: Snapshot, status: CacheClusterStatus, deps: Dependencies) -> None:
+    """Write the status if it differs from what is there."""
+    wanted = status.to_json()
+    if wanted != snap.status:
+        await deps.kube.patch_status(names.API_VERSION, names.KIND, snap.ref.namespace, snap.ref.name, wanted)

@@ -1,0 +1,79 @@
+"""What is kept of Kubernetes nodes, and which news matter."""
+
+from typing import Any
+
+import pytest
+
+from cachecluster.reconcile.hosts import HostCache
+
+
+def node(name: str = "n1", heartbeat: str = "10:00", ready: str = "True", **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "resourceVersion": heartbeat,
+            "labels": {"topology.kubernetes.io/zone": "a"},
+        },
+        "spec": spec,
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat}],
+            "images": [{"names": ["valkey/valkey:8.1"]}],
+        },
+    }
+
+
+@pytest.fixture
+def cache() -> HostCache:
+    cache = HostCache()
+    cache.observe(node())
+    return cache
+
+
+def test_a_node_is_kept_as_the_few_facts_that_count(cache: HostCache) -> None:
+    host = cache.hosts()["n1"]
+    assert host.labels == {"topology.kubernetes.io/zone": "a"}
+    assert host.schedulable
+    assert host.ready
+
+
+def test_a_heartbeat_is_no_news(cache: HostCache) -> None:
+    assert not cache.observe(node(heartbeat="10:05"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        node(unschedulable=True),
+        node(ready="Unknown"),
+        node(taints=[{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute", "value": "x"}]),
+        {**node(), "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "b"}}},
+    ],
+    ids=["cordoned", "silent", "out of service", "another zone"],
+)
+def test_what_a_cluster_could_act_upon_is_news(cache: HostCache, changed: dict[str, Any]) -> None:
+    assert cache.observe(changed)
+    assert not cache.observe(changed)
+
+
+def test_a_cordoned_node_is_not_schedulable(cache: HostCache) -> None:
+    cache.observe(node(unschedulable=True))
+    assert not cache.hosts()["n1"].schedulable
+
+
+def test_a_full_list_tells_what_the_watch_has_missed(cache: HostCache) -> None:
+    cache.observe(node("n2"))
+    cache.observe(node("n3"))
+    assert cache.replace([node(heartbeat="11:00"), node("n2", unschedulable=True), node("n4")]) == {"n2", "n3", "n4"}
+    assert set(cache.hosts()) == {"n1", "n2", "n4"}
+
+
+def test_a_deleted_node_is_forgotten_once(cache: HostCache) -> None:
+    assert cache.forget("n1")
+    assert not cache.forget("n1")
+    assert not cache.hosts()
+
+
+def test_a_snapshot_of_the_cache_does_not_change(cache: HostCache) -> None:
+    before = cache.hosts()
+    cache.forget("n1")
+    assert "n1" in before
