@@ -1,0 +1,84 @@
+"""Who can reach whom, and how long a packet takes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.clock import Clock
+from tests.simulation.engine.table import Link
+
+if TYPE_CHECKING:
+    from tests.simulation.engine.node import Node
+
+
+class Network:
+    """Addresses, listeners, cuts between places. A place is an address, or a name such as ``operator``."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.listeners: dict[str, Node] = {}
+        """Process that listens at an address, if there is one."""
+        self._cuts: set[tuple[str, str]] = set()
+        self._links: dict[Node, dict[Link, None]] = {}
+        self._chance = clock.chance("network")
+
+    def cut(self, source: str, destination: str) -> None:
+        """Packets from ``source`` to ``destination`` vanish; the other direction is left alone."""
+        self._cuts.add((source, destination))
+
+    def isolate(self, place: str, others: set[str]) -> None:
+        """Cut ``place`` off from ``others``, both ways."""
+        for other in sorted(others - {place}):
+            self.cut(place, other)
+            self.cut(other, place)
+
+    def mend(self, source: str, destination: str) -> None:
+        """Undo one cut."""
+        self._cuts.discard((source, destination))
+
+    def heal(self) -> None:
+        """Undo all cuts."""
+        self._cuts.clear()
+
+    def open(self, source: str, destination: str) -> bool:
+        """A packet and its answer can pass."""
+        return (source, destination) not in self._cuts and (destination, source) not in self._cuts
+
+    def latency(self) -> float:
+        """Seconds that a packet takes."""
+        return 0.0002 + 0.0008 * self._chance.random()
+
+    def send(self, source: str, destination: str, deliver: Callable[..., object], *args: Any) -> None:
+        """Deliver after a while, unless the way is cut."""
+        if (source, destination) not in self._cuts:
+            self.clock.later(self.latency(), deliver, *args)
+
+    def listener(self, source: str, ip: str) -> "Node | None":
+        """The process at ``ip``, if it can be reached from ``source`` and accepts connections."""
+        return self.listeners.get(ip) if self.open(source, ip) else None
+
+    # -- bus connections ------------------------------------------------------------------------------------------
+
+    def connected(self, link: Link) -> None:
+        """Remember an open connection under both ends."""
+        self._links.setdefault(link.owner, {})[link] = None
+        self._links.setdefault(link.peer, {})[link] = None
+
+    def close(self, link: Link) -> None:
+        """End a connection; both tables notice at once."""
+        if not link.open:
+            return
+        link.open = False
+        self._links.get(link.owner, {}).pop(link, None)
+        self._links.get(link.peer, {}).pop(link, None)
+        if link.row.link is link:
+            link.row.link = None
+        if link.peer_row is not None and link.peer_row.inbound is link:
+            link.peer_row.inbound = None
+            link.peer_row.inbound_lost = self.clock.now()
+
+    def close_all(self, node: "Node") -> None:
+        """The process has ended: its kernel resets every connection that can still be reached."""
+        for link in list(self._links.get(node, {})):
+            other = link.peer if link.owner is node else link.owner
+            if self.open(node.ip, other.ip):
+                self.close(link)

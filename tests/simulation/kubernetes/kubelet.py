@@ -1,0 +1,238 @@
+"""The kubelets of all hosts: sandboxes with addresses, containers that start, die, come back, and are probed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cachecluster.api import names
+from tests.simulation.clock import Clock
+from tests.simulation.engine.disk import Disk
+from tests.simulation.engine.network import Network
+from tests.simulation.engine.node import Node
+from tests.simulation.kubernetes.container import Environment, HandOver, is_ready
+from tests.simulation.kubernetes.startup import Startup
+from tests.simulation.kubernetes.store import Key, Object, Store, rfc3339
+
+PROBE_SECONDS: Final = 2.0
+FAILURE_THRESHOLD: Final = 3
+BACK_OFF: Final = (0.5, 0.5, 10.0, 20.0, 40.0)
+"""Before the n-th restart of a container within ten minutes (CrashLoopBackOff begins at ten seconds)."""
+
+
+@dataclass(eq=False)
+class Sandbox:
+    """A pod on its host."""
+
+    key: Key
+    uid: str
+    host: str
+    disk: Disk
+    ip: str | None = None
+    environment: Environment | None = None
+    """What is mounted: set up once, and still there when the container starts again."""
+    startup: Startup | None = None
+    ready: bool = False
+    failures: int = 0
+    """Probes that have failed in a row."""
+    restarts: int = 0
+    started_at: float | None = None
+    waiting: str = "ContainerCreating"
+    ended: dict[str, Any] | None = None
+    going: bool = False
+    restart_times: list[float] = field(default_factory=list)
+
+    @property
+    def node(self) -> Node | None:
+        """The engine process, once the start script has come so far."""
+        node = self.startup.node if self.startup else None
+        return node if node is not None and node.alive else None
+
+
+class Kubelets:
+    """Runs pods."""
+
+    def __init__(self, store: Store, clock: Clock, network: Network) -> None:
+        self.store, self.clock, self.network = store, clock, network
+        self._chance = clock.chance("kubelet")
+        self.sandboxes: dict[str, Sandbox] = {}
+        """By pod uid."""
+        self.bad_images: set[str] = set()
+        """Images that no registry has."""
+        self.crashing_images: set[str] = set()
+        """Images whose process ends at once."""
+        self.slow_start = 0.3
+        self.reuse_addresses = True
+        """The address of a pod that is gone is the next one given out; else it is never given out again."""
+        self.on_node: list[Callable[[Sandbox, Node], None]] = []
+        """Told of every engine process that starts."""
+        self._volumes: dict[str, Disk] = {}
+        self._free = [f"10.1.{i // 200}.{i % 200 + 1}" for i in range(2000, 0, -1)]
+        store.watchers.append(self._changed)
+
+    def of(self, pod: str) -> Sandbox | None:
+        """The sandbox of a pod by its name."""
+        return next((s for s in self.sandboxes.values() if s.key.name == pod), None)
+
+    def _changed(self, key: Key, body: Object | None) -> None:
+        if key.kind != "Pod" or body is None or not body["spec"].get("nodeName"):
+            return
+        uid = body["metadata"]["uid"]
+        if uid not in self.sandboxes:
+            box = Sandbox(key, uid, body["spec"]["nodeName"], self._disk(key, uid, body))
+            self.sandboxes[uid] = box
+            self.clock.later(self.slow_start * (0.3 + self._chance.random()), self._set_up, box)
+        if "deletionTimestamp" in body["metadata"] and not self.sandboxes[uid].going:
+            self.sandboxes[uid].going = True
+            self.clock.later(0.02 + 0.1 * self._chance.random(), self._tear_down, self.sandboxes[uid])
+
+    def _disk(self, key: Key, uid: str, pod: Object) -> Disk:
+        inline = {v["name"] for v in pod["spec"].get("volumes", ())}
+        if names.DATA_VOLUME in inline:
+            return Disk()
+        claim = self.store.get(Key("PersistentVolumeClaim", key.namespace, f"{names.DATA_VOLUME}-{key.name}"))
+        volume = claim["metadata"]["uid"] if claim is not None else uid
+        return self._volumes.setdefault(volume, Disk())
+
+    def _pod(self, box: Sandbox) -> Object | None:
+        pod = self.store.get(box.key)
+        return pod if pod is not None and pod["metadata"]["uid"] == box.uid else None
+
+    # -- containers ------------------------------------------------------------------------------------------------
+
+    def _set_up(self, box: Sandbox) -> None:
+        pod = self._pod(box)
+        if pod is None or box.going:
+            return
+        missing = self._missing_volume(box, pod)
+        if missing is not None:
+            self.clock.later(0.5, self._set_up, box)
+            self._report(box)
+            return
+        box.ip = box.ip or self._free.pop()
+        box.environment = Environment.of(self.store, box.key.namespace, pod, box.ip)
+        image = _engine(pod)["image"]
+        if image in self.bad_images:
+            box.waiting = "ImagePullBackOff"
+            self._report(box)
+            return
+        self._run(box)
+        self.clock.later(PROBE_SECONDS * self._chance.random(), self._probe, box)
+
+    def _missing_volume(self, box: Sandbox, pod: Object) -> str | None:
+        for volume in pod["spec"].get("volumes", ()):
+            for kind, field_, name in (("ConfigMap", "configMap", "name"), ("Secret", "secret", "secretName")):
+                source = volume.get(field_)
+                if (
+                    source
+                    and not source.get("optional")
+                    and not self.store.exists(Key(kind, box.key.namespace, source[name]))
+                ):
+                    return str(source[name])
+        return None
+
+    def _run(self, box: Sandbox) -> None:
+        """Start the container: its command is the start script."""
+        pod = self._pod(box)
+        if pod is None or box.going or box.environment is None:
+            return
+        box.started_at, box.waiting = self.clock.now(), ""
+        chance = self.clock.chance(f"node {box.uid} {box.restarts}")
+        box.startup = Startup(box.environment, box.disk, self.network, chance, lambda node: self._started(box, node))
+        self._report(box)
+        if _engine(pod)["image"] in self.crashing_images:
+            self.clock.later(0.2, self.kill, box, 1)
+        else:
+            box.startup.begin(lambda code, why: self._exit(box, code, "Error", why))
+
+    def _started(self, box: Sandbox, node: Node) -> None:
+        for listener in self.on_node:
+            listener(box, node)
+
+    def kill(self, box: Sandbox, code: int = 137) -> None:
+        """SIGKILL to the container's process."""
+        self._exit(box, code, "Error", "")
+
+    def _exit(self, box: Sandbox, code: int, reason: str, message: str) -> None:
+        if box.startup is None or box.going:
+            return
+        box.startup.end(orderly=False)
+        box.startup, box.ready = None, False
+        now = self.clock.now()
+        box.ended = {
+            "exitCode": code,
+            "reason": reason,
+            "message": message,
+            "startedAt": rfc3339(box.started_at or now),
+            "finishedAt": rfc3339(now),
+        }
+        box.restart_times = [*(t for t in box.restart_times if now - t < 600), now]
+        box.restarts += 1
+        pause = BACK_OFF[min(len(box.restart_times), len(BACK_OFF)) - 1]
+        box.waiting = "CrashLoopBackOff" if pause > 1 else ""
+        self.clock.later(0.1 + 0.3 * self._chance.random(), self._report, box)
+        self.clock.later(pause + 0.5 * self._chance.random(), self._run, box)
+
+    def _probe(self, box: Sandbox) -> None:
+        if box.uid not in self.sandboxes or box.going:
+            return
+        passed = box.node is not None and is_ready(box.node)
+        box.failures = 0 if passed else box.failures + 1
+        ready = passed or (box.ready and box.failures < FAILURE_THRESHOLD)
+        if ready != box.ready:
+            box.ready = ready
+            self._report(box)
+        self.clock.later(PROBE_SECONDS, self._probe, box)
+
+    # -- the end of a pod ------------------------------------------------------------------------------------------
+
+    def _tear_down(self, box: Sandbox) -> None:
+        """preStop, then SIGTERM."""
+        if box.node is not None:
+            HandOver(box.node, lambda: self._terminate(box))
+        else:
+            self._terminate(box)
+
+    def _terminate(self, box: Sandbox) -> None:
+        if box.startup is not None:
+            box.startup.end(orderly=True)
+        self.clock.later(0.05 + 0.3 * self._chance.random(), self._remove, box)
+
+    def _remove(self, box: Sandbox) -> None:
+        self.sandboxes.pop(box.uid, None)
+        if box.ip is not None and self.reuse_addresses:
+            self._free.append(box.ip)
+        if self._pod(box) is not None:
+            self.store.remove(box.key)
+
+    # -- status ----------------------------------------------------------------------------------------------------
+
+    def _report(self, box: Sandbox) -> None:
+        pod = self._pod(box)
+        if pod is None or box.uid not in self.sandboxes:
+            return
+        running = box.startup is not None
+        state: Object
+        if running:
+            state = {"running": {"startedAt": rfc3339(box.started_at or 0.0)}}
+        elif box.ended is not None and not box.waiting:
+            state = {"terminated": box.ended}
+        else:
+            state = {"waiting": {"reason": box.waiting, "message": f"back-off: {box.waiting}"}}
+        container: Object = {"name": names.CONTAINER, "state": state, "restartCount": box.restarts, "ready": box.ready}
+        if box.ended is not None and "terminated" not in state:
+            container["lastState"] = {"terminated": box.ended}
+        conditions = [c for c in pod["status"].get("conditions", ()) if c["type"] == "PodScheduled"]
+        conditions.append({"type": "Ready", "status": "True" if box.ready else "False"})
+        status = {
+            "phase": "Running" if box.started_at is not None else "Pending",
+            "conditions": conditions,
+            "containerStatuses": [container],
+        }
+        if box.ip is not None:
+            status["podIP"] = box.ip
+        self.store.update({**pod, "status": status})
+
+
+def _engine(pod: Object) -> Object:
+    found: Object = next(c for c in pod["spec"]["containers"] if c["name"] == names.CONTAINER)
+    return found

@@ -1,0 +1,132 @@
+"""start.sh as a model: whether, when and as whom the engine process begins (S5)."""
+
+from collections.abc import Callable
+from random import Random
+
+from cachecluster.api import names
+from tests.simulation.engine.disk import Disk, Dump, NodesConf
+from tests.simulation.engine.network import Network
+from tests.simulation.engine.node import Node
+from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, Environment, digest
+
+PEERS_AT_ONCE = 12
+
+
+class Startup:
+    """One run of the container's command."""
+
+    def __init__(
+        self, environment: Environment, disk: Disk, network: Network, chance: Random, started: Callable[[Node], None]
+    ) -> None:
+        self.environment, self.disk, self.network, self._chance = environment, disk, network, chance
+        self._started = started
+        self.node: Node | None = None
+        self._over = False
+        self._began = 0.0
+        self._limit = float(environment.settings.get("SILENT_HOLD_SECONDS", "10"))
+        self._round = 0
+
+    def begin(self, fail: Callable[[int, str], None]) -> None:
+        """Run the script; ``fail`` hears its exit code and last words."""
+        uid = self.environment.settings.get("CLUSTER_UID", "")
+        if self.disk.cluster_uid not in (None, uid):
+            message = f"the volume belongs to the CacheCluster with uid {self.disk.cluster_uid}"
+            self.network.clock.later(0.05, fail, FOREIGN_VOLUME_EXIT, message)
+            return
+        self.disk.cluster_uid = uid
+        self.network.clock.later(0.03 + 0.1 * self._chance.random(), self._decide)
+
+    def end(self, *, orderly: bool) -> None:
+        """The container's processes end."""
+        self._over = True
+        if self.node is not None:
+            self.node.stop(orderly=orderly)
+
+    @property
+    def _has_data(self) -> bool:
+        match self.environment.settings.get("PERSISTENCE"):
+            case "Snapshot":
+                return self.disk.dump is not None
+            case "AppendOnly":
+                return self.disk.append_only is not None
+        return False
+
+    def _decide(self) -> None:
+        if self._over:
+            return
+        if self.environment.settings.get("PERSISTENCE") == "None":
+            self.disk.dump = None
+        conf = self.disk.nodes_conf
+        if conf is None:
+            if self.environment.settings.get("PERSISTENCE") == "Snapshot" and self.disk.dump is None:
+                self.disk.dump = Dump({}, "none", 0)  # of nothing, so that it differs from a lost one
+            self._run(quarantined=True)
+        elif not conf.mine.primary or not conf.mine.slots:
+            self._run(quarantined=conf.mine.primary)
+        elif not any(r.primary_id == conf.myself for r in conf.rows):
+            self._run(blank=not self._has_data)
+        else:
+            self._began = self.network.clock.now()
+            self._hold(conf)
+
+    def _hold(self, conf: NodesConf) -> None:
+        """Stay away until it is clear what became of our slots."""
+        if self._over:
+            return
+        verdict = self._judge(conf)
+        waited = self.network.clock.now() - self._began
+        if verdict == "answered":
+            self._limit = float(self.environment.settings.get("HOLD_SECONDS", "30"))
+        if verdict not in {"moved", "unsynced"} and waited < self._limit:
+            self._round += 1
+            self.network.clock.later(1.05 + 0.1 * self._chance.random(), self._hold, conf)
+            return
+        if not self._has_data:
+            self._run(blank=True)
+        else:
+            self._run(quarantined=verdict not in {"moved", "unsynced"})
+
+    def _judge(self, conf: NodesConf) -> str:
+        replicas = [r for r in conf.rows if r.primary_id == conf.myself]
+        others = [r for r in conf.rows if r.primary_id != conf.myself != r.node_id and not r.noaddr]
+        start = self._round * PEERS_AT_ONCE
+        some = [others[(start + i) % len(others)] for i in range(min(PEERS_AT_ONCE, len(others)))]
+        never, answered = set(), False
+        for row in [*(r for r in replicas if not r.noaddr), *some]:
+            peer = self.network.listener(self.environment.address.ip, row.address.ip)
+            if peer is None or peer.node_id != row.node_id:
+                continue
+            answered = True
+            if self._moved(conf, peer):
+                return "moved"
+            if not peer.me.primary and not peer.repl.up and peer.repl.down_since is None:
+                never.add(row.node_id)
+        if all(r.node_id in never for r in replicas):
+            return "unsynced"
+        return "answered" if answered else "silent"
+
+    def _moved(self, conf: NodesConf, peer: Node) -> bool:
+        """All our slots belong to others by newer epochs than ours."""
+        left = conf.mine.slots
+        for row in peer.rows.values():
+            if row.primary and row.node_id != conf.myself and row.config_epoch > conf.mine.config_epoch:
+                left -= row.slots
+        return not left
+
+    def _run(self, *, blank: bool = False, quarantined: bool = False) -> None:
+        environment = self.environment
+        if blank:
+            if self.disk.nodes_conf is not None:
+                self.disk.retired.append(self.disk.nodes_conf.myself)
+            self.disk.nodes_conf = None
+        self.node = Node(
+            self.network,
+            environment.address,
+            self.disk,
+            environment.config,
+            self._chance,
+            users={**environment.users, "replication": environment.users.get(names.USER_REPLICATION, "")},
+            quarantined=quarantined or blank,
+            replication_password=digest(environment.replication_password),
+        )
+        self._started(self.node)

@@ -1,0 +1,57 @@
+"""Applications that write, and remember what was acknowledged."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cachecluster.domain.slots import share
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+@dataclass
+class History:
+    """What the clients were promised."""
+
+    acked: dict[str, int] = field(default_factory=dict)
+    """Slot by token."""
+    lost: set[str] = field(default_factory=set)
+    """Tokens of which no copy is left."""
+    serial: int = 0
+
+
+class Writer:
+    """Appends unique tokens to two slots of every shard, several times a second."""
+
+    def __init__(self, world: "World", cluster: str, shards: int) -> None:
+        self.world, self.cluster = world, cluster
+        self.slots = [s for slots in share(shards) for s in (slots.ranges[0][0], slots.ranges[0][1])]
+        self.refused: dict[str, int] = {}
+        self._chance = world.clock.chance(f"writer {cluster}")
+        self.stopped = False
+        world.clock.later(0.1, self._tick)
+
+    def _tick(self) -> None:
+        if self.stopped:
+            return
+        for slot in self.slots:
+            self._write(slot)
+        self.world.clock.later(0.1 + 0.2 * self._chance.random(), self._tick)
+
+    def _write(self, slot: int) -> None:
+        """Ask some node; follow one redirect."""
+        history = self.world.history
+        history.serial += 1
+        token = f"t{history.serial}"
+        nodes = [n for n in self.world.watch.living(self.cluster) if not n.quarantined]
+        if not nodes:
+            return
+        node = self._chance.choice(nodes)
+        answer = node.write(slot, token)
+        if answer is not None and answer.startswith("MOVED"):
+            target = self.world.network.listeners.get(answer.rpartition(" ")[2])
+            answer = target.write(slot, token) if target is not None and target.alive else "refused"
+        if answer is None:
+            history.acked[token] = slot
+        else:
+            self.refused[answer.split()[0]] = self.refused.get(answer.split()[0], 0) + 1

@@ -1,0 +1,161 @@
+"""The operator's connections to engine nodes: NodeConnector over the model, with what can go wrong on the way."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cachecluster.api import names
+from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.snapshot import NodeId, NodeView, Peer, ReplicaLink, Role
+from cachecluster.engines.client import NodeClient, NodeDenied, NodeRefused, NodeUnreachable
+from tests.simulation.engine import commands
+from tests.simulation.engine.network import Network
+from tests.simulation.engine.node import Node
+from tests.simulation.engine.table import Address, Row
+from tests.simulation.kubernetes.container import digest
+from tests.simulation.operating.faults import Interference
+
+OPERATOR = "operator"
+"""The operator's place in the network."""
+CONNECT_SECONDS = 2.0
+
+
+def view_of(node: Node) -> NodeView:
+    """What the node says about itself and the others."""
+    now = node.now()
+    repl = node.repl
+    link = None
+    if not node.me.primary:
+        link = ReplicaLink(
+            up=repl.up,
+            sync_in_progress=repl.syncing,
+            down_seconds=None if repl.up else -1 if repl.down_since is None else int(now - repl.down_since),
+            last_io_seconds=int(now - repl.last_io) if repl.up else None,
+            primary_ip=repl.primary_ip,
+        )
+    return NodeView(
+        node_id=node.node_id,
+        run_id=node.run_id,
+        version=".".join(map(str, node.config.version)),
+        role=Role.PRIMARY if node.me.primary else Role.REPLICA,
+        loading=False,
+        keys=node.keys,
+        used_memory=1_000_000 + node.keys,
+        replication_id=repl.id,
+        previous_replication_id=repl.previous_id,
+        offset=repl.offset,
+        link=link,
+        cluster_state_ok=node.state_ok,
+        current_epoch=node.current_epoch,
+        quarantined=node.quarantined,
+        peers=tuple(_peer(node, row, now) for row in node.rows.values()),
+    )
+
+
+def _peer(node: Node, row: Row, now: float) -> Peer:
+    flags = row.flags | {"myself"} if row is node.me else row.flags
+    return Peer(
+        node_id=row.node_id,
+        ip=row.address.ip,
+        port=row.address.port,
+        bus_port=row.address.bus_port,
+        flags=flags,
+        primary_id=None if row.primary else row.primary_id,
+        config_epoch=row.config_epoch,
+        connected=row is node.me or row.link is not None,
+        pong_age=now - row.pong_received if row.pong_received else None,
+        slots=row.slots if row.primary else NO_SLOTS,
+    )
+
+
+class Client:
+    """NodeClient over one process. It dies with the process."""
+
+    def __init__(self, network: Network, node: Node, interference: Interference) -> None:
+        self._network, self._node, self._interference = network, node, interference
+
+    async def _check(self) -> Node:
+        """The request is on its way; raises NodeUnreachable if nobody is there to answer."""
+        if not self._network.open(OPERATOR, self._node.ip):
+            await self._interference.time_out(CONNECT_SECONDS)
+            raise NodeUnreachable(f"{self._node.ip} does not answer")
+        if not self._node.alive:
+            raise NodeUnreachable(f"{self._node.ip} closed the connection")
+        return self._node
+
+    async def view(self) -> NodeView:
+        """Read identity, replication state and cluster table."""
+        await self._interference.node_read(self._node)
+        return view_of(await self._check())
+
+    async def node_id(self) -> NodeId:
+        """CLUSTER MYID."""
+        await self._interference.node_read(self._node)
+        return (await self._check()).node_id
+
+    async def _command(self, name: str, *arguments: object) -> None:
+        node = await self._check()
+
+        def carry_out() -> None:
+            if not node.alive:
+                raise NodeUnreachable(f"{node.ip} closed the connection")
+            try:
+                getattr(commands, name)(node, *arguments)
+            except commands.Refused as e:
+                raise NodeRefused(str(e)) from None
+
+        await self._interference.node_write(node, name, arguments, carry_out)
+
+    async def set_config_epoch(self, epoch: int) -> None:
+        """CLUSTER SET-CONFIG-EPOCH."""
+        await self._command("set_config_epoch", epoch)
+
+    async def meet(self, ip: str, port: int, bus_port: int) -> None:
+        """CLUSTER MEET."""
+        await self._command("meet", Address(ip, port, bus_port))
+
+    async def add_slots(self, slots: SlotSet) -> None:
+        """CLUSTER ADDSLOTSRANGE."""
+        await self._command("add_slots", slots)
+
+    async def replicate(self, primary: NodeId) -> None:
+        """CLUSTER REPLICATE."""
+        await self._command("replicate", primary)
+
+    async def forget(self, node_id: NodeId) -> None:
+        """CLUSTER FORGET; an id that is not known is fine."""
+        try:
+            await self._command("forget", node_id)
+        except NodeRefused as e:
+            if "Unknown node" not in str(e):
+                raise
+
+    async def failover(self, kind: FailoverKind) -> None:
+        """CLUSTER FAILOVER."""
+        await self._command("failover", kind)
+
+    async def release(self) -> None:
+        """Switch the application and replication users on again."""
+        await self._command("release")
+
+
+class Connector:
+    """NodeConnector over the model's network."""
+
+    def __init__(self, network: Network, interference: Interference) -> None:
+        self._network, self._interference = network, interference
+
+    @asynccontextmanager
+    async def connect(self, ip: str, password: str | None) -> AsyncIterator[NodeClient]:
+        """Connect and log in."""
+        await self._interference.connect(ip)
+        if not self._network.open(OPERATOR, ip):
+            await self._interference.time_out(CONNECT_SECONDS)
+            raise NodeUnreachable(f"{ip} does not answer")
+        node = self._network.listeners.get(ip)
+        if node is None:
+            raise NodeUnreachable(f"{ip} refuses connections")
+        expected = node.users.get(names.USER_OPERATOR)
+        if expected and expected != digest(password or ""):
+            raise NodeDenied(f"{ip}: WRONGPASS invalid username-password pair or user is disabled")
+        yield Client(self._network, node, self._interference)

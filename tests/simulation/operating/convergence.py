@@ -1,0 +1,76 @@
+"""When a cluster is as its spec wants it, judged on the true state of the world and not on what the operator says."""
+
+from typing import TYPE_CHECKING
+
+from cachecluster.domain.slots import NO_SLOTS, SLOT_COUNT
+from cachecluster.domain.snapshot import ClusterRef
+from tests.simulation.engine.node import Node
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def unconverged(world: "World", ref: ClusterRef) -> list[str]:
+    """What is still missing, in words; empty when the cluster is whole and the operator rests."""
+    operator = world.leader[ref.name]
+    topology = world.cluster(ref)["spec"]["topology"]
+    expected = topology["shards"] * (1 + topology["replicasPerShard"])
+    boxes = world.boxes(ref.name)
+    nodes = [b.node for b in boxes if b.node is not None]
+    missing = []
+    if len(nodes) != expected or not all(b.ready for b in boxes):
+        missing.append(f"{len(nodes)} of {expected} nodes run, {sum(b.ready for b in boxes)} are ready")
+    missing += [p for n in nodes for p in _node_problems(n, nodes)]
+    missing += _slot_problems(nodes, topology["shards"])
+    if operator.way.dead or operator.last is None:
+        missing.append("no operator has finished a pass")
+    elif not operator.last.plan.converged:
+        plan = operator.last.plan
+        messages = [s.message for s in plan.steps] + [w.message for w in plan.waits] + [b.message for b in plan.blocks]
+        missing.append(f"the plan is not empty: {messages[:3]}")
+    conditions = {c["type"]: c["status"] for c in world.cluster(ref).get("status", {}).get("conditions", ())}
+    if conditions.get("Ready") != "True":
+        missing.append(f"condition Ready is {conditions.get('Ready')}")
+    return missing
+
+
+def _node_problems(node: Node, nodes: list[Node]) -> list[str]:
+    problems = []
+    ids = {n.node_id: n for n in nodes}
+    if set(node.rows) != set(ids):
+        problems.append(f"{node.ip} lists {len(node.rows)} nodes")
+    problems += [
+        f"{node.ip} sees {row.node_id[:6]} as {sorted(row.flags)} at {row.address.ip}"
+        for row in node.rows.values()
+        if row.fail or row.pfail or row.noaddr or (row.node_id in ids and row.address.ip != ids[row.node_id].ip)
+    ]
+    if not node.state_ok:
+        problems.append(f"{node.ip}: cluster_state fail")
+    if node.quarantined:
+        problems.append(f"{node.ip} is in quarantine")
+    if not node.me.primary:
+        primary = ids.get(node.me.primary_id) if node.me.primary_id else None
+        if primary is None or not node.repl.up or node.repl.primary is not primary:
+            problems.append(f"{node.ip} does not replicate its primary")
+        elif primary.me.shard_id != node.me.shard_id:
+            problems.append(f"{node.ip} is in another shard than its primary")
+    return problems
+
+
+def _slot_problems(nodes: list[Node], shards: int) -> list[str]:
+    owned, total = NO_SLOTS, 0
+    for node in nodes:
+        if node.me.primary:
+            owned |= node.me.slots
+            total += len(node.me.slots)
+    problems = []
+    if len(owned) != SLOT_COUNT or total != SLOT_COUNT:
+        problems.append(f"{len(owned)} slots are owned, {total} claims")
+    if sum(1 for n in nodes if n.me.primary) != shards:
+        problems.append(f"{sum(1 for n in nodes if n.me.primary)} primaries for {shards} shards")
+    for node in nodes:
+        for row in node.rows.values():
+            true = next((n.me.slots for n in nodes if n.node_id == row.node_id and n.me.primary), NO_SLOTS)
+            if row.primary and row.slots != true:
+                problems.append(f"{node.ip} has an old slot map of {row.node_id[:6]}")
+    return problems

@@ -1,0 +1,211 @@
+"""The safety rules S1..S13 of the design as checks on the true state of the simulated world."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cachecluster.api import names
+from cachecluster.domain.actions import FailoverKind
+from tests.simulation.engine.node import Node
+from tests.simulation.engine.table import Row
+from tests.simulation.kubernetes.kubelet import Sandbox
+from tests.simulation.kubernetes.store import Key, Object
+
+if TYPE_CHECKING:
+    from tests.simulation.operating.operator import Operator
+    from tests.simulation.world import World
+
+PASS_BOUND_SECONDS: Final = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """An acknowledged write of which no copy is left."""
+
+    token: str
+    slot: int
+    why: str
+    at: float
+
+
+class Watch:
+    """Is told of everything that happens, and compares it with the rules."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.losses: list[Loss] = []
+        self.replaced: set[str] = set()
+        """uids of pods that a roll has deleted."""
+        self.loss_accepted = False
+        self.partitioned = False
+        """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
+        world.kubelets.on_node.append(self._started)
+        world.statefulsets.on_replace.append(self._replacing)
+        world.server.on_delete.append(self.deleting)
+
+    # -- engine processes ------------------------------------------------------------------------------------------
+
+    def _started(self, box: Sandbox, node: Node) -> None:
+        cluster = self.world.cluster_of(box)
+        self.world.owner[node] = cluster
+        node.on_discard = self._discarded
+        node.on_meet_row = self._acquainted
+        stored = node.disk.dump is not None or node.disk.append_only is not None
+        if node.me.primary and node.me.slots and not node.tokens and not stored:
+            written = [t for t, slot in self.world.history.acked.items() if slot in node.me.slots]
+            if written:
+                self.world.violate("S5", f"{box.key.name} came back empty under its old id {node.node_id[:6]}")
+
+    def _acquainted(self, node: Node, row: Row) -> None:
+        other = next((n for n in self.world.owner if n.node_id == row.node_id), None)
+        if other is not None and self.world.owner[other] != self.world.owner[node]:
+            self.world.violate("S4", f"{node.ip} of {self.world.owner[node]} lists a node of {self.world.owner[other]}")
+
+    def living(self, cluster: str) -> list[Node]:
+        """Running processes of a cluster."""
+        return [n for n, c in self.world.owner.items() if c == cluster and n.alive]
+
+    def _discarded(self, node: Node, tokens: dict[int, tuple[str, ...]], why: str) -> None:
+        history, cluster = self.world.history, self.world.owner[node]
+        kept: set[str] = set()
+        for other in self.living(cluster):
+            if other is not node or why != "process ended":
+                kept |= {t for some in other.tokens.values() for t in some}
+                kept |= {t for _, t in other.repl.pending}
+        for disk in self.world.disks(cluster):
+            kept |= {t for some in disk.tokens.values() for t in some}
+        for slot, some in tokens.items():
+            for token in some:
+                if token in history.acked and token not in kept and token not in history.lost:
+                    history.lost.add(token)
+                    self.losses.append(Loss(token, slot, why, self.world.loop.time()))
+                    self._judge_loss(node, slot, token, why)
+
+    def _judge_loss(self, node: Node, slot: int, token: str, why: str) -> None:
+        box = self.world.box_of(node)
+        if why.startswith("full sync") and not self.partitioned:
+            self.world.violate("S3", f"{node.ip}: {why} wiped the last copy of {token} in slot {slot}")
+        elif box is not None and box.uid in self.replaced and not self.loss_accepted:
+            self.world.violate("S7", f"the roll took the last copy of {token} with {box.key.name}")
+
+    # -- the operator's commands -------------------------------------------------------------------------------------
+
+    def command(self, node: Node, name: str, arguments: tuple[Any, ...]) -> None:
+        """Before an engine carries out what the operator says."""
+        match name:
+            case "failover":
+                self._promoting(node, arguments[0])
+            case "forget":
+                self._forgetting(node, arguments[0])
+            case "add_slots":
+                self._assigning(node, arguments[0])
+            case "replicate":
+                self._replicating(node)
+            case "release":
+                self._releasing(node)
+
+    def _promoting(self, node: Node, kind: FailoverKind) -> None:
+        primary_id = node.me.primary_id
+        if kind is FailoverKind.GRACEFUL or node.me.primary or primary_id is None:
+            return
+        holder = next((n for n in self.living(self.world.owner[node]) if n.node_id == primary_id), None)
+        if holder is not None and not holder.quarantined:
+            self.world.violate("S10", f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive")
+        if not node.repl.up and node.repl.down_since is None:
+            self.world.violate("S10", f"{kind} on {node.ip}, which has never synced")
+
+    def _forgetting(self, node: Node, node_id: str) -> None:
+        alive = next((n for n in self.living(self.world.owner[node]) if n.node_id == node_id), None)
+        if alive is not None:
+            self.world.violate("S1", f"{node.ip} is told to forget {alive.ip}, which is alive")
+
+    def _assigning(self, node: Node, slots: Any) -> None:
+        for other in self.living(self.world.owner[node]):
+            if other is not node and other.me.slots & slots:
+                self.world.violate("S2", f"{node.ip} gets slots {slots} that {other.ip} owns")
+        lost = self.world.history.lost
+        waiting = [t for t, slot in self.world.history.acked.items() if slot in slots and t not in lost]
+        holders = [d for d in self.world.disks(self.world.owner[node]) if any(s in slots for s in d.tokens)]
+        if waiting and holders:
+            self.world.violate("S2", f"{node.ip} gets slots {slots} whose data a volume still holds")
+
+    def _replicating(self, node: Node) -> None:
+        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked}
+        for other in self.living(self.world.owner[node]):
+            if other is not node:
+                mine -= {t for some in other.tokens.values() for t in some}
+        if mine:
+            self.world.violate("S3", f"{node.ip} becomes a replica and holds {len(mine)} writes that nobody else has")
+
+    def _releasing(self, node: Node) -> None:
+        mine = {t for some in node.tokens.values() for t in some}
+        for other in self.living(self.world.owner[node]):
+            if other is not node and not other.quarantined and other.me.slots & node.me.slots:
+                self.world.violate("S10", f"{node.ip} is released although {other.ip} serves its slots")
+            if other.me.primary_id == node.node_id:
+                newer = {t for s, some in other.tokens.items() if s in node.me.slots for t in some} - mine
+                if newer and node.me.primary:
+                    self.world.violate("S5", f"{node.ip} is released although {other.ip} has {len(newer)} newer writes")
+
+    # -- the roll ----------------------------------------------------------------------------------------------------
+
+    def _replacing(self, sts: Object, pod: Object) -> None:
+        """The StatefulSet controller takes a pod because the operator has lowered the partition."""
+        self.replaced.add(pod["metadata"]["uid"])
+        box = self.world.kubelets.sandboxes.get(pod["metadata"]["uid"])
+        node = box.node if box is not None else None
+        cluster = pod["metadata"]["labels"][names.LABEL_CLUSTER]
+        if not self.world.formed(cluster) or node is None:
+            return
+        name = pod["metadata"]["name"]
+        if node.me.primary and node.tokens and not self.loss_accepted and not box_persists(box):
+            self.world.violate("S8", f"{name} is replaced although it is a primary with data")
+        down = [
+            b
+            for b in self.world.kubelets.sandboxes.values()
+            if b.key.name.rpartition("-")[0] == sts["metadata"]["name"] and b.node is None and b is not box
+        ]
+        if down:
+            self.world.violate("S7", f"{name} is replaced while {down[0].key.name} is down")
+
+    def deleting(self, kind: str, name: str) -> None:
+        """The operator deletes an object."""
+        if kind != "ConfigMap":
+            return
+        for key, body in self.world.store.bodies():
+            template = body.get("data", {}) if key.kind == "ControllerRevision" else body
+            volumes = template.get("spec", {}).get("volumes", ()) if key.kind in {"Pod", "ControllerRevision"} else ()
+            used = any(v.get("configMap", {}).get("name") == name for v in volumes)
+            if used and (key.kind == "Pod" or self._is_current(key)):
+                self.world.violate("S11", f"ConfigMap {name} goes although {key.kind} {key.name} needs it")
+
+    def _is_current(self, revision: Key) -> bool:
+        sets = self.world.store.select("StatefulSet", revision.namespace)
+        return any(s.get("status", {}).get("currentRevision") == revision.name for s in sets)
+
+    # -- after passes ------------------------------------------------------------------------------------------------
+
+    def after_pass(self, operator: "Operator", seconds: float) -> None:
+        """A pass has ended."""
+        if seconds > PASS_BOUND_SECONDS:
+            self.world.violate("S13", f"a pass took {seconds:.0f} s")
+
+    def secrets(self) -> None:
+        """S12: no password in anything that people or other programs see."""
+        texts = [f"event {r}: {m}" for _, r, m in self.world.recorder.events]
+        texts += [f"log: {line}" for line in self.world.logged]
+        texts += [f"trace: {line}" for line in self.world.trace]
+        for key, body in self.world.store.bodies():
+            if key.kind != "Secret":
+                texts.append(f"{key.kind} {key.name}: {body}")
+        for password in self.world.passwords:
+            for text in texts:
+                if password in text:
+                    self.world.violate("S12", f"a password shows in {text[:80]}")
+
+
+def box_persists(box: Sandbox | None) -> bool:
+    """Its data outlive the pod."""
+    if box is None or box.startup is None:
+        return False
+    config = box.startup.environment.config
+    return config.append_only or config.snapshots

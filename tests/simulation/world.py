@@ -1,0 +1,325 @@
+"""A whole world under virtual time: Kubernetes, engine nodes, clients, and operators that get killed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from cachecluster.api import names
+from cachecluster.domain.snapshot import ClusterRef
+from tests.simulation.clock import Clock, VirtualLoop
+from tests.simulation.engine.disk import Disk
+from tests.simulation.engine.network import Network
+from tests.simulation.engine.node import Node
+from tests.simulation.kubernetes.kubelet import Kubelets, Sandbox
+from tests.simulation.kubernetes.scheduler import Hosts, Scheduler
+from tests.simulation.kubernetes.server import Server
+from tests.simulation.kubernetes.statefulset import StatefulSets
+from tests.simulation.kubernetes.store import Key, Object, Store
+from tests.simulation.operating.clients import History, Writer
+from tests.simulation.operating.convergence import unconverged
+from tests.simulation.operating.faults import NO_FAULTS, Faults, Killed
+from tests.simulation.operating.invariants import Watch
+from tests.simulation.operating.operator import Operator, Recorder
+
+NAMESPACE = "shop"
+
+
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage() + (f" {record.exc_info[1]}" if record.exc_info else ""))
+
+
+class World:
+    """Everything that there is. A context manager: closing it ends all that still runs."""
+
+    def __init__(self, seed: int | str, *, zones: int = 3, hosts: int = 2, faults: Faults = NO_FAULTS) -> None:
+        self.seed, self.faults = seed, faults
+        self.loop = VirtualLoop()
+        self.loop.set_exception_handler(self._failed)
+        self.clock = Clock(self.loop, seed)
+        self.chance = self.clock.chance("world")
+        self.trace: list[str] = []
+        self.logged: list[str] = []
+        self.violations: list[str] = []
+        self.network = Network(self.clock)
+        self.store = Store(self.clock)
+        self.server = Server(self.store)
+        self.hosts = Hosts.in_zones(zones, hosts)
+        self.scheduler = Scheduler(self.store, self.clock, self.hosts)
+        self.statefulsets = StatefulSets(self.store, self.clock)
+        self.kubelets = Kubelets(self.store, self.clock, self.network)
+        self.owner: dict[Node, str] = {}
+        self.history = History()
+        self.watch = Watch(self)
+        self.recorder = Recorder()
+        self.passwords: list[str] = []
+        self.operator_namespace = "cachecluster-system"
+        self.leader: dict[str, Operator] = {}
+        self.incarnations = 0
+        self.crashes = 0
+        self.crash_at: int | None = None
+        """Kill the first operator around its n-th write: see ``Interference.die_at``."""
+        self._seen: dict[Key, Object] = {}
+        self.store.watchers.append(self._wake)
+        self._handler = _Lines(self.logged)
+        logging.getLogger("cachecluster").addHandler(self._handler)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        logging.getLogger("cachecluster").removeHandler(self._handler)
+        for operator in self.leader.values():
+            operator.way.dead = True
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks))
+        self.loop.close()
+
+    def _failed(self, loop: Any, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, Killed):
+            self.violations.append(f"unhandled in the loop: {context.get('message')}: {error!r}")
+
+    def note(self, what: str) -> None:
+        """Write into the trace."""
+        self.trace.append(f"{self.loop.time():9.3f} {what}")
+
+    def violate(self, rule: str, what: str) -> None:
+        """A safety rule is broken."""
+        self.note(f"VIOLATION {rule}: {what}")
+        self.violations.append(f"{rule} at {self.loop.time():.3f}: {what}")
+
+    def new_password(self) -> str:
+        """What the operator uses to make passwords here."""
+        self.passwords.append(f"pw{self.chance.getrandbits(96):024x}")
+        return self.passwords[-1]
+
+    # -- clusters ----------------------------------------------------------------------------------------------------
+
+    def create(self, spec: dict[str, Any], name: str = "cart") -> ClusterRef:
+        """A user applies a CacheCluster; the framework adds its finalizer a little later."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": spec,
+        }
+        made = self.store.insert(body)
+        ref = ClusterRef(NAMESPACE, name, made["metadata"]["uid"])
+        self.clock.later(0.05 + 0.2 * self.chance.random(), self._add_finalizer, ref)
+        self.start_operator(ref)
+        return ref
+
+    def _add_finalizer(self, ref: ClusterRef) -> None:
+        if self.exists(ref) and "deletionTimestamp" not in self.cluster(ref)["metadata"]:
+            body = self.cluster(ref)
+            body["metadata"]["finalizers"] = [names.FINALIZER]
+            self.store.update(body)
+
+    def cluster(self, ref: ClusterRef) -> Object:
+        """The CacheCluster as it is now."""
+        return self.server.read(names.KIND, ref.namespace, ref.name)
+
+    def edit(self, ref: ClusterRef, change: Callable[[dict[str, Any]], None]) -> None:
+        """A user edits the spec."""
+        body = self.cluster(ref)
+        change(body["spec"])
+        self.note(f"user edits the spec: {body['spec']}")
+        self.store.update(body)
+
+    def accept_loss(self, ref: ClusterRef) -> None:
+        """The user allows that nodes restart whose data exists nowhere else."""
+        body = self.cluster(ref)
+        generation = str(body["metadata"]["generation"])
+        body["metadata"].setdefault("annotations", {})[names.ANNOTATION_ACCEPT_LOSS] = generation
+        self.watch.loss_accepted = True
+        self.store.update(body)
+
+    def condition(self, ref: ClusterRef, kind: str) -> str:
+        """Status of a condition."""
+        conditions = self.cluster(ref).get("status", {}).get("conditions", ())
+        return next((str(c["status"]) for c in conditions if c["type"] == kind), "absent")
+
+    def delete(self, ref: ClusterRef) -> None:
+        """kubectl delete."""
+        self.note("user deletes the CacheCluster")
+        self.store.delete(Key(names.KIND, ref.namespace, ref.name))
+
+    def exists(self, ref: ClusterRef) -> bool:
+        """The CacheCluster itself, not one that came later under its name."""
+        body = self.store.get(Key(names.KIND, ref.namespace, ref.name))
+        return body is not None and body["metadata"]["uid"] == ref.uid
+
+    def is_empty(self, cluster: str) -> bool:
+        """No object of the cluster is left, but volumes that the user wants kept."""
+        left = [k for k, _ in self.store.bodies() if k.name.split("-")[0] == cluster]
+        return all(k.kind == "PersistentVolumeClaim" for k in left) and not self.boxes(cluster)
+
+    def cluster_of(self, box: Sandbox) -> str:
+        """Name of the cluster that a sandbox belongs to."""
+        pod = self.store.get(box.key)
+        return str(pod["metadata"]["labels"][names.LABEL_CLUSTER]) if pod is not None else box.key.name.split("-")[0]
+
+    def boxes(self, cluster: str) -> list[Sandbox]:
+        """The pods of a cluster as its hosts run them."""
+        return [b for b in self.kubelets.sandboxes.values() if b.key.name.rsplit("-", 2)[0] == cluster]
+
+    def box_of(self, node: Node) -> Sandbox | None:
+        """The sandbox that a process runs in."""
+        boxes = self.kubelets.sandboxes.values()
+        return next((b for b in boxes if b.startup is not None and b.startup.node is node), None)
+
+    def disks(self, cluster: str) -> list[Disk]:
+        """Volumes of pods that exist."""
+        return [b.disk for b in self.boxes(cluster)]
+
+    def formed(self, cluster: str) -> bool:
+        """Some node owns slots."""
+        return any(n.me.slots for n in self.watch.living(cluster))
+
+    def primary(self, shard: int, cluster: str = "cart") -> Sandbox:
+        """The pod that leads a shard."""
+        boxes = [b for b in self.boxes(cluster) if b.key.name.startswith(f"{cluster}-{shard}-")]
+        return next(b for b in boxes if b.node is not None and b.node.me.primary and b.node.me.slots)
+
+    # -- operators ---------------------------------------------------------------------------------------------------
+
+    def start_operator(self, ref: ClusterRef) -> Operator:
+        """A new incarnation takes the lead."""
+        self.incarnations += 1
+        faults = self.faults if self.crashes < 25 else replace(self.faults, crash=0.0)
+        operator = Operator(self, ref, self.incarnations, faults)
+        operator.way.before_command = self.watch.command
+        if self.crashes == 0:
+            operator.way.die_at = self.crash_at
+        self.leader[ref.name] = operator
+        operator.task.add_done_callback(lambda _: self._ended(operator))
+        return operator
+
+    def _ended(self, operator: Operator) -> None:
+        """A process that has died is started again by Kubernetes."""
+        if self.leader.get(operator.ref.name) is operator and not operator.abandoned:
+            self.crashes += 1
+            self.clock.later(0.1 + 2.0 * self.chance.random(), self._restart, operator)
+
+    def _restart(self, operator: Operator) -> None:
+        if self.leader.get(operator.ref.name) is operator:
+            self.start_operator(operator.ref)
+
+    def replace_stuck_leader(self, ref: ClusterRef, seconds: float) -> None:
+        """The leader's machine freezes, another takes over; later the old one wakes up and is told that it lost."""
+        old = self.leader[ref.name]
+        old.way.freeze(self.loop.time() + seconds)
+        self.note(f"op{old.number} freezes for {seconds} s")
+        self.start_operator(ref)
+
+    def stop_operators(self) -> None:
+        """No operator runs any more."""
+        for operator in self.leader.values():
+            operator.end()
+            operator.abandoned = True
+
+    def kill_operator(self, ref: ClusterRef) -> None:
+        """SIGKILL, whatever it is doing."""
+        operator = self.leader[ref.name]
+        self.note(f"op{operator.number} is killed")
+        operator.end()
+
+    def _wake(self, key: Key, body: Object | None) -> None:
+        """A watch event reaches who looks after the cluster; status updates of the CacheCluster itself tell nothing."""
+        if key.kind in {"ControllerRevision", "PersistentVolumeClaim"}:
+            return
+        new_spec = False
+        if key.kind == names.KIND and body is not None:
+            known = {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}
+            before, self._seen[key] = self._seen.get(key, {}), known
+            if before == known:
+                return
+            new_spec = before.get("generation") != known["generation"]
+        for operator in self.leader.values():
+            if key.namespace == operator.ref.namespace and not operator.way.dead:
+                self.clock.later(0.005, lambda wake=operator.wake: wake.set(new_spec=new_spec))
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.loop.call_later(seconds, self.loop.stop)
+        self.loop.run_forever()
+        self.check()
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 300.0) -> float:
+        """Let time pass until it is so; how long that took. Raises AssertionError after ``seconds``."""
+        began = self.loop.time()
+        while not condition():
+            if self.loop.time() - began > seconds:
+                raise AssertionError(self.report(f"not so after {seconds:.0f} s: {what}"))
+            self.wait(0.1)
+        return self.loop.time() - began
+
+    def write(self, ref: ClusterRef) -> Writer:
+        """Start an application that writes."""
+        return Writer(self, ref.name, self.cluster(ref)["spec"]["topology"]["shards"])
+
+    def disturb(self, faults: Faults) -> None:
+        """From now on the operator's requests go wrong like this."""
+        self.faults = faults
+        for operator in self.leader.values():
+            operator.way.faults = faults
+
+    def wake_all(self) -> None:
+        """Something that every operator watches has changed."""
+        for operator in self.leader.values():
+            operator.wake.set()
+
+    def calm(self) -> None:
+        """No more faults from now on."""
+        self.faults = NO_FAULTS
+        self.network.heal()
+        for operator in self.leader.values():
+            operator.way.faults, operator.way.die_at, operator.way.api_down = NO_FAULTS, None, False
+
+    def converge(self, ref: ClusterRef, seconds: float = 300.0) -> float:
+        """Wait until the cluster is whole and the operator has nothing left to do; then make sure that it rests."""
+        took = self.until(lambda: not unconverged(self, ref), "converged", seconds)
+        self.assert_rests(ref)
+        return took
+
+    def assert_rests(self, ref: ClusterRef) -> None:
+        """Another pass over a converged cluster writes nothing."""
+        operator = self.leader[ref.name]
+        passes, writes = operator.passes, operator.way.writes
+        operator.wake.set()
+        self.until(lambda: operator.passes > passes, "another pass", 60)
+        self.wait(1.0)
+        if self.leader[ref.name] is operator and operator.way.writes != writes:
+            raise AssertionError(self.report("the operator writes although everything has converged"))
+
+    def assert_writes_kept(self, ref: ClusterRef) -> None:
+        """Every acknowledged write that some copy survived is at its slot's owner, once."""
+        nodes = [b.node for b in self.boxes(ref.name) if b.node is not None and b.node.me.primary]
+        for token, slot in self.history.acked.items():
+            stored = sum(n.tokens.get(slot, ()).count(token) for n in nodes if slot in n.me.slots)
+            if stored != (0 if token in self.history.lost else 1):
+                raise AssertionError(self.report(f"{token} of slot {slot} is stored {stored} times"))
+
+    def check(self) -> None:
+        """Raise if a rule has been broken so far."""
+        if self.violations:
+            raise AssertionError(self.report("; ".join(self.violations)))
+
+    def report(self, what: str) -> str:
+        """A failure with what led to it."""
+        tail = "\n".join(self.trace[-60:])
+        state = [line for name in self.leader for line in unconverged(self, self.leader[name].ref)]
+        return f"seed {self.seed}: {what}\nstate: {state}\n{tail}"
