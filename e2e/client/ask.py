@@ -1,0 +1,135 @@
+"""Runs inside a client pod, from a ConfigMap: one question to a cache cluster, one line of JSON as the answer.
+
+Configured by the connection Secret's keys in the environment. Standard library and redis-py only.
+
+    ask.py write COUNT PREFIX     write PREFIX:0 ... and say how many were accepted
+    ask.py count COUNT PREFIX     say how many of them hold what was written
+    ask.py nodes                  each node's own view of the cluster
+    ask.py ping                   PONG, or the class of the error
+    ask.py ping-without-password  the same as somebody who has no credentials
+    ask.py forbidden              what the engine answers to commands that the application must not run
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from redis import Redis
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisError
+
+SECONDS = 3.0
+
+
+def setting(key: str) -> str:
+    """A key of the connection Secret, which reaches the pod as an environment variable of the same name."""
+    return os.environ.get(key, "")
+
+
+def cluster() -> RedisCluster:
+    """An ordinary cluster client, as an application makes one."""
+    nodes = [ClusterNode(setting("host"), int(setting("port")))]  # type: ignore[no-untyped-call]
+    return RedisCluster(
+        startup_nodes=nodes,
+        username=setting("username") or None,
+        password=setting("password") or None,
+        decode_responses=True,
+        socket_timeout=SECONDS,
+        socket_connect_timeout=SECONDS,
+    )
+
+
+def command(client: Redis, *words: str) -> Any:
+    """Run any command."""
+    return client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+def node(host: str, port: int, *, password: bool = True) -> Redis:
+    """A connection to one node."""
+    return Redis(
+        host=host,
+        port=port,
+        username=setting("username") or None if password else None,
+        password=setting("password") or None if password else None,
+        decode_responses=True,
+        socket_timeout=SECONDS,
+        socket_connect_timeout=SECONDS,
+    )
+
+
+def write(count: int, prefix: str) -> int:
+    """Write `count` keys, which spread over all slots."""
+    client = cluster()
+    return sum(bool(client.set(f"{prefix}:{i}", f"value-{i}")) for i in range(count))
+
+
+def count(count: int, prefix: str) -> int:
+    """Number of those keys that hold their value."""
+    client = cluster()
+    return sum(client.get(f"{prefix}:{i}") == f"value-{i}" for i in range(count))
+
+
+def nodes() -> dict[str, Any]:
+    """CLUSTER NODES of every node, as {address: [{id, ip, flags, primary}, ...]}."""
+    views: dict[str, Any] = {}
+    for member in cluster().get_nodes():  # type: ignore[no-untyped-call]
+        raw = command(node(str(member.host), int(member.port)), "CLUSTER NODES")
+        views[str(member.host)] = [
+            {"id": row["node_id"], "ip": address.partition(":")[0], "flags": row["flags"], "primary": row["master_id"]}
+            for address, row in raw.items()
+        ]
+    return views
+
+
+def ping(*, password: bool) -> str:
+    """PONG from one node (redis-py hides the answer to PING itself)."""
+    client = node(setting("host"), int(setting("port")), password=password)
+    return str(command(client, "ECHO", "PONG"))
+
+
+def forbidden() -> dict[str, str]:
+    """Answers to what the application must not do."""
+    client = node(setting("host"), int(setting("port")))
+    commands = (
+        "CONFIG GET maxmemory",
+        "ACL LIST",
+        "CLUSTER RESET",
+        "CLUSTER FAILOVER",
+        "REPLICAOF NO ONE",
+        "SHUTDOWN",
+        "DEBUG SLEEP 0",
+    )
+    answers = {}
+    for text in commands:
+        try:
+            answers[text] = str(command(client, *text.split()))
+        except RedisError as error:
+            answers[text] = f"{type(error).__name__}: {error}"
+    return answers
+
+
+def main(argv: list[str]) -> Any:
+    """Answer one question."""
+    match argv:
+        case ["write", number, prefix]:
+            return write(int(number), prefix)
+        case ["count", number, prefix]:
+            return count(int(number), prefix)
+        case ["nodes"]:
+            return nodes()
+        case ["ping"]:
+            return ping(password=True)
+        case ["ping-without-password"]:
+            return ping(password=False)
+        case ["forbidden"]:
+            return forbidden()
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps({"answer": main(sys.argv[1:])}))
+    except (RedisError, OSError) as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}))

@@ -1,0 +1,6 @@
+"""Where the end-to-end tests, the demo and the benchmarks run."""
+
+from e2e.platform.base import Access, Faults, Platform, PlatformError
+from e2e.platform.choose import CHOICES, choose
+
+__all__ = ["CHOICES", "Access", "Faults", "Platform", "PlatformError", "choose"]
