@@ -1,0 +1,61 @@
+"""All benchmarks by one command: numbers as JSON, a table in docs/benchmarks.md.
+
+python -m bench [--platform local|kind|existing] [--runs 20] [--clusters 20]
+"""
+
+import argparse
+import json
+import os
+import platform as machine
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from bench import formation, steady
+from bench.report import markdown
+from e2e.install import install
+from e2e.kube import TimedOut
+from e2e.namespaces import namespace
+from e2e.platform import CHOICES, PlatformError, choose
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = REPOSITORY / "bench" / "results.json"
+PAGE: Final = REPOSITORY / "docs" / "benchmarks.md"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the operator.")
+    parser.add_argument("--platform", choices=CHOICES, default="local")
+    parser.add_argument("--context")
+    parser.add_argument("--image")
+    parser.add_argument("--runs", type=int, default=20, help="clusters to form for the formation times")
+    parser.add_argument("--clusters", type=int, default=20, help="clusters beside each other for the memory")
+    options = parser.parse_args(argv)
+    try:
+        installation = install(choose(options.platform, options.context, options.image), ("8.1",))
+        with namespace(installation.kube, "bench") as here:
+            results: dict[str, Any] = {
+                "machine": {
+                    "processors": os.cpu_count(),
+                    "memoryGibibytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30,
+                    "kernel": machine.release(),
+                    "kubernetes": json.loads(installation.kube.raw("/version"))["gitVersion"],
+                    "nodes": len(installation.kube.list("Node")),
+                    "platform": options.platform,
+                },
+                "formation": asdict(formation.measure(installation, here, options.runs)),
+                "steady": asdict(steady.measure(installation, here, options.clusters)),
+            }
+    except (PlatformError, TimedOut) as error:
+        print(f"no benchmark: {error}", file=sys.stderr)
+        return 1
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    PAGE.write_text(markdown(results))
+    print(PAGE.read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
