@@ -2,9 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.slots import NO_SLOTS, SLOT_COUNT
 from cachecluster.domain.snapshot import ClusterRef
+from cachecluster.manifests import Facts, Passwords, build
 from tests.simulation.engine.node import Node
+from tests.simulation.kubernetes.store import Key
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -31,7 +35,18 @@ def unconverged(world: "World", ref: ClusterRef) -> list[str]:
     conditions = {c["type"]: c["status"] for c in world.cluster(ref).get("status", {}).get("conditions", ())}
     if conditions.get("Ready") != "True":
         missing.append(f"condition Ready is {conditions.get('Ready')}")
-    return missing
+    return missing or [f"{key} does not exist" for key in _absent_children(world, ref)]
+
+
+def _absent_children(world: "World", ref: ClusterRef) -> list[Key]:
+    """Objects that the spec asks for; an operator that was told of a deletion by a stale list notices at its resync."""
+    spec = CacheClusterSpec.parse(world.cluster(ref)["spec"])
+    secret = world.store.get(Key("Secret", ref.namespace, names.system_secret(ref.name)))
+    if secret is None:
+        return [Key("Secret", ref.namespace, names.system_secret(ref.name))]
+    facts = Facts(ref, world.operator_namespace, Passwords.from_secret(secret))
+    wanted = [Key(m["kind"], ref.namespace, m["metadata"]["name"]) for m in build(spec, facts)]
+    return [key for key in wanted if world.store.get(key) is None]
 
 
 def _node_problems(node: Node, nodes: list[Node]) -> list[str]:
