@@ -419,6 +419,18 @@ async def test_connection_that_the_node_closed_is_not_opened_again(fleet: Nodes)
     await until(lambda: is_alone(node), "no connection of ours is left")
 
 
+@every_family
+async def test_new_leader_hangs_up_for_a_frozen_predecessor(fleet: Nodes) -> None:
+    node = await fleet.start("one")
+    looking, acting = await fleet.client(node), await fleet.client(node)
+    leader = await fleet.client(node)
+    await leader.end_other_sessions()
+    for ended in (looking, acting):
+        with fails(NodeUnreachable, "connection lost|closed", within=COMMAND_SECONDS):
+            await ended.node_id()
+    assert await leader.node_id()
+
+
 @one_family
 async def test_cancelled_command_gives_its_connection_up(fleet: Nodes) -> None:
     node = await fleet.start("one")

@@ -2,11 +2,13 @@
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from cachecluster.api import names
 from tests.simulation.conftest import Seeds
+from tests.simulation.engine.node import Node
 from tests.simulation.operating.faults import Faults
 from tests.simulation.schedules import NO_FAULTS, SHAPES, VERSIONS, Shape, random_faults, random_shape, spec
 from tests.simulation.world import World
@@ -119,12 +121,27 @@ def test_s4_two_clusters_side_by_side_stay_apart() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_stuck_leader_wakes_up_beside_its_successor(seed: int) -> None:
-    """It had asked whether it leads before it got stuck: what it was about to send arrives late."""
+    """It had asked whether it leads before it got stuck: what it was about to send arrives late.
+
+    The API server refuses what has changed meanwhile; the nodes have hung up on it, once its successor has seen them.
+    """
     with World(seed) as world:
         ref = world.create(spec((2, 1)))
         world.wait(0.1 + 0.07 * seed)
+        stuck = world.leader[ref.name]
         world.replace_stuck_leader(ref, seconds=1.0 + seed % 3)
+        seen_before_it_woke = world.leader[ref.name]
+        late: list[str] = []
+
+        def note(node: Node, name: str, arguments: tuple[Any, ...]) -> None:
+            if seen_before_it_woke.passes > 1 and node in known:
+                late.append(f"{name} on {node.ip}")
+            world.watch.command(node, name, arguments)
+
+        known = world.watch.living(ref.name)
+        stuck.way.before_command = note
         world.converge(ref, LONGEST_SECONDS)
+        assert not late, late
 
 
 def test_no_faults_means_no_crashes() -> None:

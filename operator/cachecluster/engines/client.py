@@ -35,6 +35,10 @@ class NodeClient(Protocol):
         """CLUSTER MYID."""
         ...
 
+    async def end_other_sessions(self) -> None:
+        """CLIENT KILL every other connection of the operator's user: a predecessor that was frozen must not act."""
+        ...
+
     async def set_config_epoch(self, epoch: int) -> None:
         """CLUSTER SET-CONFIG-EPOCH; the node must know nobody."""
         ...

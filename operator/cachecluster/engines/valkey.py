@@ -129,6 +129,10 @@ class ValkeyClient:
         """See NodeClient."""
         return NodeId(await self._command("CLUSTER", "MYID"))
 
+    async def end_other_sessions(self) -> None:
+        """See NodeClient."""
+        await self._command("CLIENT", "KILL", "USER", names.USER_OPERATOR, "SKIPME", "yes")
+
     async def set_config_epoch(self, epoch: int) -> None:
         """See NodeClient."""
         await self._command("CLUSTER", "SET-CONFIG-EPOCH", epoch)

@@ -34,5 +34,7 @@ class Memory:
     """By pod uid."""
     foreign_since: dict[str, float] = field(default_factory=dict)
     """By node id."""
+    taken_over: set[str] = field(default_factory=set)
+    """uids of the pods on whose nodes a predecessor's connections have been ended."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""

@@ -153,7 +153,7 @@ async def _views(
     asked = [p for p in pods if p.ip is not None and p.phase == "Running"]
     if passwords is None:
         return {}
-    answers = await asyncio.gather(*(_view(deps, p.ip or "", passwords.operator) for p in asked))
+    answers = await asyncio.gather(*(_view(deps, memory, p, passwords.operator) for p in asked))
     views: dict[str, NodeView | Unreachable] = {}
     for pod, answer in zip(asked, answers, strict=True):
         if isinstance(answer, NodeView):
@@ -162,16 +162,22 @@ async def _views(
         else:
             since = memory.unreachable_since.setdefault(pod.uid, deps.now())
             views[pod.name] = Unreachable(answer, since)
-    gone = memory.unreachable_since.keys() - {p.uid for p in asked}
-    for uid in gone:
+    present = {p.uid for p in asked}
+    memory.taken_over &= present
+    for uid in memory.unreachable_since.keys() - present:
         del memory.unreachable_since[uid]
     return views
 
 
-async def _view(deps: Dependencies, ip: str, password: str) -> NodeView | str:
-    """The node's view, or why there is none."""
+async def _view(deps: Dependencies, memory: Memory, pod: Pod, password: str) -> NodeView | str:
+    """The node's view, or why there is none. At first sight, whatever a frozen predecessor has open there is ended:
+    when it thaws, it has no connection left on which to act (ADR 0007).
+    """
     try:
-        async with asyncio.timeout(VIEW_SECONDS), deps.nodes.connect(ip, password) as node:
+        async with asyncio.timeout(VIEW_SECONDS), deps.nodes.connect(pod.ip or "", password) as node:
+            if pod.uid not in memory.taken_over and deps.leader():
+                await node.end_other_sessions()
+                memory.taken_over.add(pod.uid)
             return await node.view()
     except NodeError as e:
         return str(e)

@@ -78,6 +78,8 @@ class Node:
         self.tokens: dict[int, tuple[str, ...]] = {}
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
+        self.operator_sessions = 0
+        """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf
         if conf is None:
             self.me = Row(NodeId(self.new_id()), self.address, now, self.new_id())

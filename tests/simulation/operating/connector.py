@@ -73,15 +73,19 @@ class Client:
 
     def __init__(self, network: Network, node: Node, interference: Interference) -> None:
         self._network, self._node, self._interference = network, node, interference
+        self._session = node.operator_sessions
 
     async def _check(self) -> Node:
         """The request is on its way; raises NodeUnreachable if nobody is there to answer."""
         if not self._network.open(OPERATOR, self._node.ip):
             await self._interference.time_out(CONNECT_SECONDS)
             raise NodeUnreachable(f"{self._node.ip} does not answer")
-        if not self._node.alive:
-            raise NodeUnreachable(f"{self._node.ip} closed the connection")
+        self._still_open()
         return self._node
+
+    def _still_open(self) -> None:
+        if not self._node.alive or self._session != self._node.operator_sessions:
+            raise NodeUnreachable(f"{self._node.ip} closed the connection")
 
     async def view(self) -> NodeView:
         """Read identity, replication state and cluster table."""
@@ -93,12 +97,19 @@ class Client:
         await self._interference.node_read(self._node)
         return (await self._check()).node_id
 
+    async def end_other_sessions(self) -> None:
+        """CLIENT KILL every other connection of the operator's user."""
+        await self._interference.node_read(self._node)
+        node = await self._check()
+        node.operator_sessions += 1
+        self._session = node.operator_sessions
+
     async def _command(self, name: str, *arguments: object) -> None:
         node = await self._check()
 
         def carry_out() -> None:
-            if not node.alive:
-                raise NodeUnreachable(f"{node.ip} closed the connection")
+            self._still_open()
+            self._interference.before_command(node, name, arguments)
             try:
                 getattr(commands, name)(node, *arguments)
             except commands.Refused as e:

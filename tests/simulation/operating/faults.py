@@ -115,13 +115,8 @@ class Interference:
         self, node: "Node", name: str, arguments: tuple[Any, ...], carry_out: Callable[[], None]
     ) -> None:
         """A command to a node."""
-
-        def checked() -> None:
-            self.before_command(node, name, arguments)
-            carry_out()
-
         self.trace(f"{node.ip} {node.node_id[:6]} {name} {' '.join(str(a)[:48] for a in arguments)}")
-        await self._write(checked, lambda: NodeUnreachable(f"{node.ip}: connection reset"))
+        await self._write(carry_out, lambda: NodeUnreachable(f"{node.ip}: connection reset"))
 
     # -- Kubernetes ------------------------------------------------------------------------------------------------
 
