@@ -80,6 +80,15 @@ class Peer:
         return "master" in self.flags
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class OpenSlot:
+    """A slot that is on its way between two nodes, as one of them has it marked (CLUSTER SETSLOT)."""
+
+    slot: int
+    peer: NodeId
+    """The node at the other end, by the id that it had when the slot was opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaLink:
     """A replica's link to its primary (INFO replication)."""
@@ -123,6 +132,10 @@ class NodeView:
     """Application and replication users are off: a former primary whose data may be older than a replica's (S5)."""
     peers: tuple[Peer, ...]
     """The node's whole table, itself included."""
+    migrating: tuple[OpenSlot, ...] = ()
+    """Slots of its own that it is marked to give to a peer."""
+    importing: tuple[OpenSlot, ...] = ()
+    """Slots of others that it is marked to take from a peer."""
 
     @property
     def myself(self) -> Peer:

@@ -1,10 +1,10 @@
 """Read what nodes say: INFO and CLUSTER NODES, as text, into values. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, Peer, ReplicaLink
+from cachecluster.domain.snapshot import NodeId, OpenSlot, Peer, ReplicaLink
 
 NO_HISTORY: Final = "0" * 40
 """master_replid2 of a node that continues no other history (INFO replication)."""
@@ -62,6 +62,18 @@ def _peer(fields: list[str], now_ms: int) -> Peer:
         pong_age=None if myself or pong == "0" else max(0.0, (now_ms - int(pong)) / 1000),
         slots=SlotSet.from_ranges(_ranges(slots)),
     )
+
+
+def open_slots(text: str) -> tuple[tuple[OpenSlot, ...], tuple[OpenSlot, ...]]:
+    """Slots that the node gives away (``[93->-id]``) and that it takes (``[93-<-id]``): CLUSTER NODES, its own row."""
+    own = next((line.split(" ") for line in text.splitlines() if "myself" in line.split(" ")[2].split(",")), [])
+    marks = [field.strip("[]") for field in own if field.startswith("[")]
+    return _marks(marks, "->-"), _marks(marks, "-<-")
+
+
+def _marks(marks: Sequence[str], arrow: str) -> tuple[OpenSlot, ...]:
+    parted = [mark.partition(arrow) for mark in marks]
+    return tuple(OpenSlot(int(slot), NodeId(peer)) for slot, found, peer in parted if found)
 
 
 def _address(text: str) -> tuple[str, int, int]:

@@ -206,6 +206,7 @@ def _view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], use
     now_ms = int(fields["server_time_usec"]) // 1000
     table = parse.peers(nodes, now_ms)
     link = parse.replica_link(fields)
+    migrating, importing = parse.open_slots(nodes)
     return NodeView(
         node_id=_own_id(table),
         run_id=fields["run_id"],
@@ -222,6 +223,8 @@ def _view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], use
         current_epoch=int(cluster["cluster_current_epoch"]),
         quarantined=any("off" in _flags(user) for user in users if user is not None),
         peers=table,
+        migrating=migrating,
+        importing=importing,
     )
 
 

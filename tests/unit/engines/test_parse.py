@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, Peer
+from cachecluster.domain.snapshot import NodeId, OpenSlot, Peer
 from cachecluster.engines import parse
 
 NOW_MS: Final = 1795443125700
@@ -81,6 +81,13 @@ def test_own_row_has_its_slots_and_neither_a_pong_nor_slots_on_the_move() -> Non
         pong_age=None,
         slots=SlotSet.parse("0-1,3-5460"),
     )
+
+
+def test_slots_on_the_move_are_told_apart_by_their_direction() -> None:
+    peer = NodeId("db483626724d732aaa8bfd99fad388836cc3c548")
+    assert parse.open_slots(NODES_8_0) == ((OpenSlot(0, peer),), (OpenSlot(16000, peer),))
+    assert parse.open_slots(NODES_8_1) == ((), ())
+    assert parse.open_slots(NODES_9_1) == ((OpenSlot(0, NodeId("de70edd7ece4947f7f25bc0291b0ae2ae81968de")),), ())
 
 
 def test_failed_replica_names_its_primary_and_is_silent_since_its_last_pong() -> None:
