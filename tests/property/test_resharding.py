@@ -1,7 +1,7 @@
 """Plans of slot moves: complete, balanced, minimal, and the same wherever an earlier one was interrupted."""
 
 from collections.abc import Mapping
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def layouts(draw: st.DrawFn, slots: int = 40, shards: int = 6) -> tuple[Owned, f
     runs = draw(st.lists(st.integers(1, count), max_size=12))
     bounds = sorted({0, count, *runs})
     owned: dict[int, list[tuple[int, int]]] = {}
-    for first, end in zip(bounds, bounds[1:], strict=False):
+    for first, end in pairwise(bounds):
         owned.setdefault(draw(st.integers(0, shards - 1)), []).append((first, end - 1))
     staying = draw(st.frozensets(st.integers(0, shards - 1), min_size=1))
     return {shard: SlotSet.from_ranges(ranges) for shard, ranges in owned.items()}, staying

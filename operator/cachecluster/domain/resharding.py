@@ -65,7 +65,7 @@ def _targets(sizes: Mapping[int, int], staying: Collection[int]) -> dict[int, in
 
 
 def _spare(slots: SlotSet, count: int) -> SlotSet:
-    """``count`` slots to give away (none if negative): whole ranges, small ones first, then the end of one that stays."""
+    """``count`` slots to give away (none if negative): whole ranges, small ones first, then the end of the next."""
     given: list[tuple[int, int]] = []
     for first, last in sorted(slots.ranges, key=lambda r: (r[1] - r[0], r)):
         if count <= 0:

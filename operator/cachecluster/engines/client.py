@@ -1,7 +1,10 @@
 """What the operator asks of one engine node, and the errors that come back. Implementations live beside this module."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol
 
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
@@ -22,6 +25,58 @@ class NodeDenied(NodeError):
 
 class NodeRefused(NodeError):
     """The node answered with an error; the text is the engine's own."""
+
+
+class SlotState(StrEnum):
+    """Options of CLUSTER SETSLOT."""
+
+    IMPORTING = "IMPORTING"
+    MIGRATING = "MIGRATING"
+    NODE = "NODE"
+    STABLE = "STABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who a node says it is when it hands keys to another one."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """How far a node's replication stream has come (INFO replication)."""
+
+    offset: int
+    """Bytes: written by a primary, taken in by a replica; comparable between a primary and its replicas in step."""
+    in_step: bool
+    """A replica whose link is up; True for a primary."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMigration:
+    """One atomic slot migration as the engine remembers it (CLUSTER GETSLOTMIGRATIONS, Valkey >= 9.0)."""
+
+    name: str
+    outgoing: bool
+    """This node gives the slots away."""
+    slots: SlotSet
+    target: NodeId
+    state: str
+    """In the engine's words; ``success``, ``failed`` and ``cancelled`` are final."""
+    message: str
+    """Why it failed, in the engine's words."""
+
+    @property
+    def running(self) -> bool:
+        """It has not come to its end yet."""
+        return self.state not in {"success", "failed", "cancelled"}
+
+
+KEY_SECONDS: Final = 2.0
+"""How long the engine waits in silence while it hands keys over; everything else on the source waits with it, so it is
+less than the time after which its peers would give it up (cluster-node-timeout)."""
 
 
 class NodeClient(Protocol):
@@ -65,6 +120,44 @@ class NodeClient(Protocol):
 
     async def release(self) -> None:
         """Switch the application and replication users on again: the end of a quarantine (S5)."""
+        ...
+
+    async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
+        """CLUSTER SETSLOT for each slot, all in one round trip; ``peer`` is left out for STABLE alone."""
+        ...
+
+    async def count_keys(self, slots: SlotSet) -> Mapping[int, int]:
+        """CLUSTER COUNTKEYSINSLOT by slot; slots without keys are left out."""
+        ...
+
+    async def keys_in_slot(self, slot: int, count: int) -> Sequence[bytes]:
+        """CLUSTER GETKEYSINSLOT: at most ``count`` names of keys, byte for byte."""
+        ...
+
+    async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
+        """MIGRATE ... REPLACE the keys to the node at ``ip``; the source stands still for so long. Keys that are gone
+        by now are fine. After ``silence`` seconds without a byte it gives up with an IOERR, raised as NodeRefused.
+        """
+        ...
+
+    async def position(self) -> StreamPosition:
+        """INFO replication, in short."""
+        ...
+
+    async def moves_atomically(self) -> bool:
+        """Whether the engine has atomic slot migration that can be relied on here (engine-facts §1.5)."""
+        ...
+
+    async def start_migration(self, slots: SlotSet, target: NodeId) -> None:
+        """CLUSTER MIGRATESLOTS on the source; OK means only that it has started."""
+        ...
+
+    async def migrations(self) -> Sequence[SlotMigration]:
+        """CLUSTER GETSLOTMIGRATIONS, newest first; forgotten when the process ends."""
+        ...
+
+    async def cancel_migrations(self) -> None:
+        """CLUSTER CANCELSLOTMIGRATIONS on the source: all of them; no key is lost."""
         ...
 
 

@@ -1,10 +1,11 @@
 """Read what nodes say: INFO and CLUSTER NODES, as text, into values. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, OpenSlot, Peer, ReplicaLink
+from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
+from cachecluster.engines.client import SlotMigration, StreamPosition
 
 NO_HISTORY: Final = "0" * 40
 """master_replid2 of a node that continues no other history (INFO replication)."""
@@ -88,3 +89,66 @@ def _ranges(fields: list[str]) -> Iterator[tuple[int, int]]:
         if not field.startswith("["):
             first, _, last = field.partition("-")
             yield int(first), int(last or first)
+
+
+def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], users: Iterable[Any]) -> NodeView:
+    """A node's view: INFO (server, replication, memory, persistence, keyspace), CLUSTER NODES, CLUSTER INFO, and
+    ACL GETUSER of the users that are off in quarantine; raises KeyError or ValueError.
+    """
+    now_ms = int(fields["server_time_usec"]) // 1000
+    table = peers(nodes, now_ms)
+    link = replica_link(fields)
+    migrating, importing = open_slots(nodes)
+    return NodeView(
+        node_id=_own_id(table),
+        run_id=fields["run_id"],
+        version=fields.get("valkey_version") or fields["redis_version"],
+        role=Role.REPLICA if link is not None else Role.PRIMARY,
+        loading=fields.get("loading") != "0" or fields.get("async_loading", "0") != "0",
+        keys=keys(fields),
+        used_memory=int(fields["used_memory"]),
+        replication_id=fields["master_replid"],
+        previous_replication_id=fields.get("master_replid2", NO_HISTORY),
+        offset=int(fields["slave_repl_offset" if link is not None else "master_repl_offset"]),
+        link=link,
+        cluster_state_ok=cluster.get("cluster_state") == "ok",
+        current_epoch=int(cluster["cluster_current_epoch"]),
+        quarantined=any("off" in _flags(user) for user in users if user is not None),
+        peers=table,
+        migrating=migrating,
+        importing=importing,
+    )
+
+
+def _own_id(table: Iterable[Peer]) -> NodeId:
+    ids = [p.node_id for p in table if "myself" in p.flags]
+    if len(ids) != 1:
+        raise ValueError(f"{len(ids)} rows of its table are its own")
+    return ids[0]
+
+
+def _flags(user: Sequence[Any]) -> Sequence[str]:
+    """Of ACL GETUSER, a flat list of names and values; a user that does not exist is nil."""
+    flags: Sequence[str] = user[user.index("flags") + 1]
+    return flags
+
+
+def position(fields: Mapping[str, str]) -> StreamPosition:
+    """From INFO replication; raises KeyError or ValueError."""
+    link = replica_link(fields)
+    if link is None:
+        return StreamPosition(int(fields["master_repl_offset"]), in_step=True)
+    return StreamPosition(int(fields["slave_repl_offset"]), in_step=link.up)
+
+
+def migration(entry: Sequence[Any]) -> SlotMigration:
+    """One entry of CLUSTER GETSLOTMIGRATIONS, a flat list of names and values; raises KeyError or ValueError."""
+    fields = dict(zip(entry[::2], entry[1::2], strict=True))
+    return SlotMigration(
+        name=fields["name"],
+        outgoing=fields["operation"] == "EXPORT",
+        slots=SlotSet.parse(fields["slot_ranges"]),
+        target=NodeId(fields["target_node"]),
+        state=fields["state"],
+        message=fields["message"],
+    )

@@ -1,9 +1,10 @@
 """NodeClient for Valkey on redis-py's asyncio connection. One connection per node; it never reconnects."""
 
 import asyncio
+import math
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, assert_never
 
 from redis import exceptions
@@ -14,13 +15,26 @@ from redis.backoff import NoBackoff
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, Peer, Role
+from cachecluster.domain.snapshot import NodeId, NodeView
 from cachecluster.engines import parse
-from cachecluster.engines.client import NodeDenied, NodeError, NodeRefused, NodeUnreachable
+from cachecluster.engines.client import (
+    KEY_SECONDS,
+    Login,
+    NodeDenied,
+    NodeError,
+    NodeRefused,
+    NodeUnreachable,
+    SlotMigration,
+    SlotState,
+    StreamPosition,
+)
 
 CONNECT_SECONDS: Final = 2.0
 COMMAND_SECONDS: Final = 3.0
 _RANGES_PER_COMMAND: Final = 500
+_SLOTS_PER_ROUND_TRIP: Final = 1024
+_ATOMIC_SINCE: Final = (9, 1, 2)
+"""With io-threads, atomic migration under writes fails in releases before this one (engine-facts §1.5)."""
 
 
 class ValkeyConnector:
@@ -120,10 +134,8 @@ class ValkeyClient:
             ("ACL", "GETUSER", names.USER_APPLICATION),
         )
         info, nodes, cluster, *users = await self._pipeline(*commands)
-        try:
-            return _view(parse.info(info), nodes, parse.info(cluster), users)
-        except (KeyError, ValueError) as error:
-            raise NodeRefused(f"{self._ip}: its answer is not understood ({error})") from error
+        with self._understanding():
+            return parse.view(parse.info(info), nodes, parse.info(cluster), users)
 
     async def node_id(self) -> NodeId:
         """See NodeClient."""
@@ -176,66 +188,95 @@ class ValkeyClient:
         users = (names.USER_REPLICATION, names.USER_APPLICATION)
         await self._pipeline(*(("ACL", "SETUSER", user, "on") for user in users))
 
+    async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
+        """See NodeClient. One pipeline, so that the engine writes its nodes.conf once (engine-facts §1.2)."""
+        words = (state,) if peer is None else (state, peer)
+        if slots:
+            await self._pipeline(*(("CLUSTER", "SETSLOT", slot, *words) for slot in slots))
+
+    async def count_keys(self, slots: SlotSet) -> dict[int, int]:
+        """See NodeClient."""
+        counts: dict[int, int] = {}
+        every = list(slots)
+        for start in range(0, len(every), _SLOTS_PER_ROUND_TRIP):
+            part = every[start : start + _SLOTS_PER_ROUND_TRIP]
+            counts |= zip(part, await self._pipeline(*(("CLUSTER", "COUNTKEYSINSLOT", s) for s in part)), strict=True)
+        return {slot: count for slot, count in counts.items() if count}
+
+    async def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
+        """See NodeClient."""
+        (keys,) = await self._pipeline(("CLUSTER", "GETKEYSINSLOT", slot, count), decode=False)
+        return list(keys)
+
+    async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
+        """See NodeClient. The engine hides the password from its slow log and from MONITOR."""
+        milliseconds = int(silence * 1000)
+        where = (ip, names.CACHE_PORT, "", 0, milliseconds)
+        command = ("MIGRATE", *where, "REPLACE", "AUTH2", login.user, login.password, "KEYS", *keys)
+        # It may be silent while it connects, while it sends and while it waits for the answers.
+        await self._pipeline(command, seconds=3 * silence + COMMAND_SECONDS)
+
+    async def position(self) -> StreamPosition:
+        """See NodeClient."""
+        with self._understanding():
+            return parse.position(parse.info(await self._command("INFO", "replication")))
+
+    async def moves_atomically(self) -> bool:
+        """See NodeClient."""
+        (known,), info, threads = await self._pipeline(
+            ("COMMAND", "INFO", "cluster|migrateslots"), ("INFO", "server"), ("CONFIG", "GET", "io-threads")
+        )
+        with self._understanding():
+            version = tuple(map(int, parse.info(info).get("valkey_version", "0").split(".")))
+            return known is not None and (version >= _ATOMIC_SINCE or int(threads[1]) == 1)
+
+    async def start_migration(self, slots: SlotSet, target: NodeId) -> None:
+        """See NodeClient."""
+        bounds = (bound for pair in slots.ranges for bound in pair)
+        await self._command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", *bounds, "NODE", target)
+
+    async def migrations(self) -> list[SlotMigration]:
+        """See NodeClient."""
+        with self._understanding():
+            return [parse.migration(entry) for entry in await self._command("CLUSTER", "GETSLOTMIGRATIONS")]
+
+    async def cancel_migrations(self) -> None:
+        """See NodeClient."""
+        await self._command("CLUSTER", "CANCELSLOTMIGRATIONS")
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, ValueError) as error:
+            raise NodeRefused(f"{self._ip}: its answer is not understood ({error})") from error
+
     async def _command(self, *command: Any) -> Any:
         (answer,) = await self._pipeline(command)
         return answer
 
-    async def _pipeline(self, *commands: Sequence[Any]) -> list[Any]:
-        """Send all, then read all; the first error answer is raised once every answer has been read."""
+    async def _pipeline(
+        self, *commands: Sequence[Any], seconds: float = COMMAND_SECONDS, decode: bool = True
+    ) -> list[Any]:
+        """Send all, then read all; the first error answer is raised once every answer has been read.
+
+        ``decode=False`` leaves strings as the bytes that they are.
+        """
         with _errors_of(self._ip):
-            async with self._turn, asyncio.timeout(COMMAND_SECONDS):
+            async with self._turn, asyncio.timeout(seconds):
                 if not self._connection.is_connected:  # redis-py would open another one
                     raise NodeUnreachable(f"{self._ip}: connection lost")
                 await self._connection.send_packed_command(
                     self._connection.pack_commands([tuple(c) for c in commands]), check_health=False
                 )
-                answers = [await self._answer() for _ in commands]
+                answers = [await self._answer(decode=decode) for _ in commands]
             for answer in answers:
                 if isinstance(answer, exceptions.ResponseError):
                     raise answer
         return answers
 
-    async def _answer(self) -> Any:
-        try:
-            return await self._connection.read_response()
+    async def _answer(self, *, decode: bool) -> Any:
+        try:  # the pipeline as a whole has a bound; running into redis-py's own would leave the answer for the next
+            return await self._connection.read_response(disable_decoding=not decode, timeout=math.inf)
         except exceptions.ResponseError as error:
             return error
-
-
-def _view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], users: Iterable[Any]) -> NodeView:
-    now_ms = int(fields["server_time_usec"]) // 1000
-    table = parse.peers(nodes, now_ms)
-    link = parse.replica_link(fields)
-    migrating, importing = parse.open_slots(nodes)
-    return NodeView(
-        node_id=_own_id(table),
-        run_id=fields["run_id"],
-        version=fields.get("valkey_version") or fields["redis_version"],
-        role=Role.REPLICA if link is not None else Role.PRIMARY,
-        loading=fields.get("loading") != "0" or fields.get("async_loading", "0") != "0",
-        keys=parse.keys(fields),
-        used_memory=int(fields["used_memory"]),
-        replication_id=fields["master_replid"],
-        previous_replication_id=fields.get("master_replid2", parse.NO_HISTORY),
-        offset=int(fields["slave_repl_offset" if link is not None else "master_repl_offset"]),
-        link=link,
-        cluster_state_ok=cluster.get("cluster_state") == "ok",
-        current_epoch=int(cluster["cluster_current_epoch"]),
-        quarantined=any("off" in _flags(user) for user in users if user is not None),
-        peers=table,
-        migrating=migrating,
-        importing=importing,
-    )
-
-
-def _own_id(table: Iterable[Peer]) -> NodeId:
-    ids = [p.node_id for p in table if "myself" in p.flags]
-    if len(ids) != 1:
-        raise ValueError(f"{len(ids)} rows of its table are its own")
-    return ids[0]
-
-
-def _flags(user: Sequence[Any]) -> Sequence[str]:
-    """Of ACL GETUSER, a flat list of names and values; a user that does not exist is nil."""
-    flags: Sequence[str] = user[user.index("flags") + 1]
-    return flags

@@ -1,7 +1,8 @@
 """The engine's users (valkey.io "ACL"), as the lines of an ACL file. Holds hashes only, never a password.
 
 Four users, each with the least that works: the application (``default``), the operator, replication between the
-nodes, and the pods' own scripts. None but the application's and replication's can read or write a key.
+nodes, and the pods' own scripts. None but the application's and replication's can read or write a key; the operator's
+can make one node hand its keys to another.
 """
 
 from hashlib import sha256
@@ -51,9 +52,24 @@ _OPERATOR: Final = (
     "+info",
     "+role",
     "+wait",
+    "~*",
+    "+migrate",  # takes a key away, hence reads and writes it; nothing else here touches a key
 )
-_REPLICATION: Final = ("resetchannels", "-@all", "+psync", "+replconf", "+ping")
-_SLOT_MIGRATION: Final = ("~*", "+cluster|syncslots", "+@write", "+select")
+_REPLICATION: Final = (
+    "resetchannels",
+    "-@all",
+    "+psync",
+    "+replconf",
+    "+ping",
+    # A slot's keys come in as this user, too: the nodes have its password already, it may read everything as it is
+    # (PSYNC), and it can put a key into a node, but neither read nor delete one. The operator's user would bring all
+    # its rights to wherever it is told to connect; a user of its own would need a fifth password, which the immutable
+    # Secrets of living clusters have not.
+    "%W~*",
+    "+restore-asking",
+    "+select",
+)
+_ATOMIC_MIGRATION: Final = ("~*", "+cluster|syncslots", "+@write")
 """Atomic slot migration runs as the replication user (engine-facts §1.5)."""
 _NODE: Final = (
     "resetchannels",
@@ -86,7 +102,7 @@ def quarantined_users(spec: CacheClusterSpec, passwords: Passwords) -> str:
 def _file(spec: CacheClusterSpec, passwords: Passwords, *, quarantined: bool) -> str:
     switch = "off" if quarantined else "on"
     application = "nopass" if spec.auth_mode is AuthMode.DISABLED else _hash(passwords.application)
-    replication = _REPLICATION + (_SLOT_MIGRATION if _migrates_slots(spec.version) else ())
+    replication = _REPLICATION + (_ATOMIC_MIGRATION if _migrates_atomically(spec.version) else ())
     lines = (
         (names.USER_APPLICATION, switch, application, *_APPLICATION),
         (names.USER_OPERATOR, "on", _hash(passwords.operator), *_OPERATOR),
@@ -100,5 +116,5 @@ def _hash(password: str) -> str:
     return f"#{sha256(password.encode()).hexdigest()}"
 
 
-def _migrates_slots(version: EngineVersion) -> bool:
+def _migrates_atomically(version: EngineVersion) -> bool:
     return int(version.split(".")[0]) >= 9

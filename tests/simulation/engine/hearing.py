@@ -166,6 +166,8 @@ def _hear_role(node: "Node", sender: Row, message: Packet) -> None:
             sender.slots, sender.unclaimed = NO_SLOTS, NO_SLOTS
         sender.primary = False
         node.update_state()
+    if claimed is not None and node.config.version >= (8, 0):  # slots that go to it go to its successor
+        node.migrating = {s: claimed.node_id if to == sender.node_id else to for s, to in node.migrating.items()}
     if claimed is not None and sender.primary_id != claimed.node_id:
         sender.primary_id, sender.shard_id = claimed.node_id, claimed.shard_id
         ours = node.rows.get(node.me.primary_id) if node.me.primary_id else None
@@ -201,12 +203,19 @@ def update_slots(node: "Node", sender: Row, epoch: int, slots: SlotSet) -> None:
     sender.unclaimed = (sender.slots - slots) if sender.slots else NO_SLOTS
     sender.slots |= gained
     node.update_state()
-    if ours_before and not current.slots and current is not sender and ours_before & gained:
-        if same_shard:
-            node.follow(sender, full_sync=False)
-        else:
-            node.discard({s: t for s, t in node.tokens.items() if s in gained}, "slots lost to another shard")
-            node.tokens = {s: t for s, t in node.tokens.items() if s not in gained}
+    if ours_before and not current.slots and current is not sender and ours_before & gained and same_shard:
+        node.follow(sender, full_sync=False)
+    elif current is node.me:
+        node.lose(ours_before & gained)
+    _reopen(node, sender, gained)
+
+
+def _reopen(node: "Node", sender: Row, gained: SlotSet) -> None:
+    """Slots that we take from a primary come from the replica that has replaced it, from Valkey 8.0 on."""
+    for slot, source in list(node.importing.items()):
+        row = node.rows.get(source)
+        if slot in gained and row is not None and row.shard_id == sender.shard_id and node.config.version >= (8, 0):
+            node.importing[slot] = sender.node_id
 
 
 def _correct(node: "Node", sender: Row, message: Packet) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from cachecluster.domain.slots import NO_SLOTS
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine import bus, election, replication
 from tests.simulation.engine.disk import Disk, Dump, NodesConf, SavedRow
@@ -13,6 +13,8 @@ from tests.simulation.engine.network import Network
 from tests.simulation.engine.table import Address, Row
 
 CRON_SECONDS: Final = 0.1
+SLOTS_LOST: Final = "slots lost to another shard"
+"""Why a primary gives keys up that it still held when its slots went to another."""
 WRITABLE_DELAY: Final = 2.0
 """A primary that has just started refuses writes for so long (CLUSTER_WRITABLE_DELAY)."""
 
@@ -76,6 +78,8 @@ class Node:
         self.state_ok = False
         self.minority_since = now
         self.tokens: dict[int, tuple[str, ...]] = {}
+        self.migrating: dict[int, NodeId] = {}
+        self.importing: dict[int, NodeId] = {}
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
         self.operator_sessions = 0
@@ -214,8 +218,10 @@ class Node:
             self.on_meet_row(self, row)
 
     def drop_row(self, row: Row) -> None:
-        """Take a node out of the table, with what it owned and reported."""
+        """Take a node out of the table, with what it owned and reported, and the marks of slots on their way to it."""
         self.rows.pop(row.node_id, None)
+        self.migrating = {s: to for s, to in self.migrating.items() if to != row.node_id}
+        self.importing = {s: source for s, source in self.importing.items() if source != row.node_id}
         for other in self.rows.values():
             other.reports.pop(row.node_id, None)
             if other.primary_id == row.node_id:
@@ -248,17 +254,20 @@ class Node:
 
     # -- data ----------------------------------------------------------------------------------------------------
 
-    def write(self, slot: int, token: str) -> str | None:
-        """A client's write: None if acknowledged, else the engine's error."""
+    def write(self, slot: int, token: str, *, asking: bool = False) -> str | None:
+        """A client's write of a new key: None if acknowledged, else the engine's error. ``asking``: after an ASK."""
         if self.quarantined:
             return "NOAUTH"
         if not self.state_ok:
             return "CLUSTERDOWN The cluster is down"
-        if not self.me.primary or slot not in self.me.slots:
+        taking = asking and self.me.primary and slot in self.importing
+        if not taking and (not self.me.primary or slot not in self.me.slots):
             owner = next((r for r in self.rows.values() if slot in r.slots), None)
             return f"MOVED {slot} {owner.address.ip}" if owner is not None else "CLUSTERDOWN Hash slot not served"
         if self.election.manual_end and self.election.manual_replica is not None:
             return "paused"
+        if slot in self.migrating and not taking:
+            return f"ASK {slot} {self.rows[self.migrating[slot]].address.ip}"
         replication.append(self, slot, token)
         return None
 
@@ -274,6 +283,15 @@ class Node:
         election.reset_manual(self)
         self.update_state()
         bus.broadcast_pong(self)
+
+    def lose(self, slots: SlotSet) -> None:
+        """Slots of ours are another shard's now: what we hold of them goes (clusterUpdateSlotsConfigWith)."""
+        self.migrating = {s: to for s, to in self.migrating.items() if s not in slots}
+        gone = {s: t for s, t in self.tokens.items() if s in slots}
+        self.discard(gone, SLOTS_LOST)
+        for slot, tokens in gone.items():
+            for token in tokens:
+                replication.remove(self, slot, token)
 
     def follow(self, primary: Row, *, full_sync: bool) -> None:
         """Become a replica (clusterSetPrimary)."""

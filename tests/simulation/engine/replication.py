@@ -1,7 +1,7 @@
 """Replication: attach, partial or full sync, the stream, what a promotion does to the history (replication.c)."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine.disk import Dump
@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from tests.simulation.engine.node import Node
 
 REPL_TIMEOUT = 60.0
+
+
+class Write(NamedTuple):
+    """One entry of a replication stream."""
+
+    slot: int
+    token: str
+    gone: bool = False
+    """The token is taken away, not added."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,8 +31,8 @@ class Stream:
     """Up to here ``previous_id`` is the same history."""
     offset: int = 0
     log_start: int = 0
-    log: list[tuple[int, str]] = field(default_factory=list)
-    """(slot, token) of every write after ``log_start``: the backlog."""
+    log: list[Write] = field(default_factory=list)
+    """Every write after ``log_start``: the backlog."""
     primary_ip: str = ""
     primary: "Node | None" = None
     """Process on the other end while connected."""
@@ -32,7 +41,7 @@ class Stream:
     down_since: float | None = None
     """None: the link has never been up in this process's life."""
     last_io: float = 0.0
-    pending: list[tuple[int, str]] = field(default_factory=list)
+    pending: list[Write] = field(default_factory=list)
     """On the wire towards this replica."""
     attempt: int = 0
     replicas: dict[NodeId, "Node"] = field(default_factory=dict)
@@ -40,17 +49,29 @@ class Stream:
 
 def append(node: "Node", slot: int, token: str) -> None:
     """A write on a primary: applied here, on its way to the replicas."""
-    _apply(node, slot, token)
+    _pass_on(node, Write(slot, token))
+
+
+def remove(node: "Node", slot: int, token: str) -> None:
+    """A deletion on a primary, likewise."""
+    _pass_on(node, Write(slot, token, gone=True))
+
+
+def _pass_on(node: "Node", write: Write) -> None:
+    _apply(node, write)
     for replica in node.repl.replicas.values():
         if replica.repl.up:
-            replica.repl.pending.append((slot, token))
+            replica.repl.pending.append(write)
             node.network.send(node.ip, replica.ip, _drain, replica, replica.repl.attempt)
 
 
-def _apply(node: "Node", slot: int, token: str) -> None:
-    node.tokens[slot] = (*node.tokens.get(slot, ()), token)
+def _apply(node: "Node", write: Write) -> None:
+    before = node.tokens.pop(write.slot, ())
+    after = tuple(t for t in before if t != write.token) if write.gone else (*before, write.token)
+    if after:
+        node.tokens[write.slot] = after
     node.repl.offset += 1
-    node.repl.log.append((slot, token))
+    node.repl.log.append(write)
 
 
 def _drain(node: "Node", attempt: int) -> None:
@@ -58,12 +79,8 @@ def _drain(node: "Node", attempt: int) -> None:
     if not node.alive or node.repl.attempt != attempt:
         return
     arrived, node.repl.pending = node.repl.pending, []
-    for slot, token in arrived:
-        _apply(node, slot, token)
-        for below in node.repl.replicas.values():
-            if below.repl.up:
-                below.repl.pending.append((slot, token))
-                node.network.send(node.ip, below.ip, _drain, below, below.repl.attempt)
+    for write in arrived:
+        _pass_on(node, write)
     node.repl.last_io = node.now()
 
 
@@ -193,8 +210,8 @@ def _partial(node: "Node", attempt: int) -> None:
     if not _continues(node, primary):
         _down(node)
         return
-    for slot, token in primary.repl.log[node.repl.offset - primary.repl.log_start :]:
-        _apply(node, slot, token)
+    for write in primary.repl.log[node.repl.offset - primary.repl.log_start :]:
+        _apply(node, write)
     _joined(node, primary)
 
 
@@ -223,3 +240,10 @@ def _joined(node: "Node", primary: "Node") -> None:
         primary.repl.second_offset,
     )
     repl.up, repl.syncing, repl.last_io, repl.down_since = True, False, node.now(), None
+    share_marks(primary, node)
+
+
+def share_marks(primary: "Node", replica: "Node") -> None:
+    """A replica knows its primary's open slots, from Valkey 8.0 on; CLUSTER SETSLOT waits for it to know them."""
+    if primary.config.version >= (8, 0):
+        replica.migrating, replica.importing = dict(primary.migrating), dict(primary.importing)

@@ -39,7 +39,7 @@ class Writer:
         self.world.clock.later(0.1 + 0.2 * self._chance.random(), self._tick)
 
     def _write(self, slot: int) -> None:
-        """Ask some node; follow one redirect."""
+        """Ask some node; follow it to the owner, and from there to a node that is taking the slot over."""
         history = self.world.history
         history.serial += 1
         token = f"t{history.serial}"
@@ -48,9 +48,11 @@ class Writer:
             return
         node = self._chance.choice(nodes)
         answer = node.write(slot, token)
-        if answer is not None and answer.startswith("MOVED"):
-            target = self.world.network.listeners.get(answer.rpartition(" ")[2])
-            answer = target.write(slot, token) if target is not None and target.alive else "refused"
+        for redirect in ("MOVED", "ASK"):
+            if answer is not None and answer.startswith(redirect):
+                target = self.world.network.listeners.get(answer.rpartition(" ")[2])
+                asking = redirect == "ASK"
+                answer = target.write(slot, token, asking=asking) if target is not None and target.alive else "refused"
         if answer is None:
             history.acked[token] = slot
         else:

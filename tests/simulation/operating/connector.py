@@ -1,14 +1,24 @@
 """The operator's connections to engine nodes: NodeConnector over the model, with what can go wrong on the way."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, Peer, ReplicaLink, Role
-from cachecluster.engines.client import NodeClient, NodeDenied, NodeRefused, NodeUnreachable
-from tests.simulation.engine import commands
+from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
+from cachecluster.engines.client import (
+    KEY_SECONDS,
+    Login,
+    NodeClient,
+    NodeDenied,
+    NodeRefused,
+    NodeUnreachable,
+    SlotMigration,
+    SlotState,
+    StreamPosition,
+)
+from tests.simulation.engine import commands, slot_commands
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Node
 from tests.simulation.engine.table import Address, Row
@@ -49,6 +59,8 @@ def view_of(node: Node) -> NodeView:
         current_epoch=node.current_epoch,
         quarantined=node.quarantined,
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
+        migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),
+        importing=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.importing.items())),
     )
 
 
@@ -111,7 +123,7 @@ class Client:
             self._still_open()
             self._interference.before_command(node, name, arguments)
             try:
-                getattr(commands, name)(node, *arguments)
+                (vars(commands).get(name) or vars(slot_commands)[name])(node, *arguments)
             except commands.Refused as e:
                 raise NodeRefused(str(e)) from None
 
@@ -148,6 +160,48 @@ class Client:
     async def release(self) -> None:
         """Switch the application and replication users on again."""
         await self._command("release")
+
+    async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
+        """CLUSTER SETSLOT for each slot."""
+        if slots:
+            await self._command("set_slots", slots, state, *([] if peer is None else [peer]))
+
+    async def count_keys(self, slots: SlotSet) -> dict[int, int]:
+        """CLUSTER COUNTKEYSINSLOT for each slot."""
+        await self._interference.node_read(self._node)
+        node = await self._check()
+        return {slot: len(tokens) for slot in slots if (tokens := node.tokens.get(slot, ()))}
+
+    async def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
+        """CLUSTER GETKEYSINSLOT."""
+        await self._interference.node_read(self._node)
+        return [token.encode() for token in (await self._check()).tokens.get(slot, ())[:count]]
+
+    async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
+        """MIGRATE; who comes is not asked for the password."""
+        await self._command("migrate", ip, keys)
+
+    async def position(self) -> StreamPosition:
+        """INFO replication. An offset counts writes here."""
+        await self._interference.node_read(self._node)
+        node = await self._check()
+        return StreamPosition(node.repl.offset, in_step=node.me.primary or node.repl.up)
+
+    async def moves_atomically(self) -> bool:
+        """No engine does, here."""
+        return False
+
+    async def start_migration(self, slots: SlotSet, target: NodeId) -> None:
+        """Of those that do alone."""
+        raise NodeRefused("ERR unknown subcommand 'MIGRATESLOTS'")
+
+    async def migrations(self) -> list[SlotMigration]:
+        """None."""
+        return []
+
+    async def cancel_migrations(self) -> None:
+        """Of those that do alone."""
+        raise NodeRefused("ERR unknown subcommand 'CANCELSLOTMIGRATIONS'")
 
 
 class Connector:

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
-from tests.simulation.engine.node import Node
+from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.snapshot import NodeId
+from cachecluster.engines.client import SlotState
+from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key, Object
@@ -70,7 +73,7 @@ class Watch:
         for other in self.living(cluster):
             if other is not node or why != "process ended":
                 kept |= {t for some in other.tokens.values() for t in some}
-                kept |= {t for _, t in other.repl.pending}
+                kept |= {w.token for w in other.repl.pending if not w.gone}
         for disk in self.world.disks(cluster):
             kept |= {t for some in disk.tokens.values() for t in some}
         for slot, some in tokens.items():
@@ -82,7 +85,9 @@ class Watch:
 
     def _judge_loss(self, node: Node, slot: int, token: str, why: str) -> None:
         box = self.world.box_of(node)
-        if why.startswith("full sync") and not self.partitioned:
+        if why == SLOTS_LOST:
+            self.world.violate("S2", f"{node.ip} dropped the last copy of {token} with its slot {slot}")
+        elif why.startswith("full sync") and not self.partitioned:
             self.world.violate("S3", f"{node.ip}: {why} wiped the last copy of {token} in slot {slot}")
         elif box is not None and box.uid in self.replaced and not self.loss_accepted:
             self.world.violate("S7", f"the roll took the last copy of {token} with {box.key.name}")
@@ -102,6 +107,8 @@ class Watch:
                 self._replicating(node)
             case "release":
                 self._releasing(node)
+            case "set_slots":
+                self._setting_slots(node, *arguments)
 
     def _promoting(self, node: Node, kind: FailoverKind) -> None:
         primary_id = node.me.primary_id
@@ -127,6 +134,16 @@ class Watch:
         holders = [d for d in self.world.disks(self.world.owner[node]) if any(s in slots for s in d.tokens)]
         if waiting and holders:
             self.world.violate("S2", f"{node.ip} gets slots {slots} whose data a volume still holds")
+
+    def _setting_slots(self, node: Node, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
+        """A slot changes hands, or is closed, only while the keys of it are at one place (engine-facts §1.3, §1.4)."""
+        primaries = [n for n in self.living(self.world.owner[node]) if n.me.primary and not n.quarantined]
+        for other in primaries:
+            held = slots & SlotSet.of(other.tokens)
+            if state is SlotState.NODE and peer == node.node_id != other.node_id and held & other.me.slots:
+                self.world.violate("S2", f"{node.ip} is given slots {held} of which {other.ip} still holds keys")
+            if state is SlotState.STABLE and held - other.me.slots:
+                self.world.violate("S2", f"{node.ip}: slots {held} are closed, and {other.ip} holds some of their keys")
 
     def _replicating(self, node: Node) -> None:
         mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked}

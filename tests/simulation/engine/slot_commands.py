@@ -1,0 +1,94 @@
+"""Moving slots and their keys: CLUSTER SETSLOT and MIGRATE, with the engine's refusals. A key is one token."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.snapshot import NodeId
+from cachecluster.engines.client import SlotState
+from tests.simulation.engine import bus, replication
+from tests.simulation.engine.commands import Refused
+from tests.simulation.engine.table import Row
+
+if TYPE_CHECKING:
+    from tests.simulation.engine.node import Node
+
+
+def set_slots(node: "Node", slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
+    """CLUSTER SETSLOT for each slot, as a pipeline: one refusal does not keep the others back."""
+    refusals = []
+    for slot in slots:
+        try:
+            _set_slot(node, slot, state, peer)
+        except Refused as e:
+            refusals.append(e)
+    for replica in node.repl.replicas.values():
+        if replica.repl.up:
+            replication.share_marks(node, replica)
+    if refusals:
+        raise refusals[0]
+
+
+def _set_slot(node: "Node", slot: int, state: SlotState, peer: NodeId | None) -> None:
+    if not node.me.primary:
+        raise Refused("ERR Please use SETSLOT only with masters.")
+    if state is SlotState.STABLE:
+        node.migrating.pop(slot, None)
+        node.importing.pop(slot, None)
+        return
+    mine = slot in node.me.slots
+    if state is SlotState.MIGRATING and not mine:
+        raise Refused(f"ERR I'm not the owner of hash slot {slot}")
+    if state is SlotState.IMPORTING and mine:
+        raise Refused(f"ERR I'm already the owner of hash slot {slot}")
+    row = node.rows.get(peer) if peer is not None else None
+    if row is None:
+        raise Refused(f"ERR I don't know about node {peer}")
+    if not row.primary:
+        raise Refused("ERR Target node is not a master")
+    match state:
+        case SlotState.MIGRATING:
+            node.migrating[slot] = row.node_id
+        case SlotState.IMPORTING:
+            node.importing[slot] = row.node_id
+        case SlotState.NODE:
+            _give(node, slot, row)
+
+
+def _give(node: "Node", slot: int, owner: Row) -> None:
+    """SETSLOT NODE: the importing node takes a new epoch without asking, so that its claim wins everywhere."""
+    if slot in node.me.slots and owner is not node.me and node.tokens.get(slot):
+        raise Refused(
+            f"ERR Can't assign hashslot {slot} to a different node while I still hold keys for this hash slot."
+        )
+    one = SlotSet.of([slot])
+    for row in node.rows.values():
+        row.slots, row.unclaimed = row.slots - one, row.unclaimed - one
+    owner.slots |= one
+    node.migrating.pop(slot, None)
+    if owner is node.me and node.importing.pop(slot, None) is not None:
+        highest = max(node.current_epoch, *(r.config_epoch for r in node.rows.values()))
+        if node.me.config_epoch == 0 or node.me.config_epoch != highest:
+            node.current_epoch = highest + 1
+            node.me.config_epoch = node.current_epoch
+        bus.broadcast_pong(node)
+    node.update_state()
+
+
+def migrate(node: "Node", ip: str, keys: Sequence[bytes]) -> None:
+    """MIGRATE ... REPLACE: a key goes once the destination has it; keys that are not here are passed over."""
+    target = node.network.listener(node.ip, ip)
+    if target is None:
+        raise Refused("IOERR error or timeout connecting to the client")
+    if target.quarantined:
+        raise Refused("ERR Target instance replied with error: WRONGPASS invalid username-password pair")
+    names = {key.decode() for key in keys}
+    here = [(slot, t) for slot, tokens in node.tokens.items() for t in tokens if t in names]
+    for slot, token in here:
+        if not node.me.primary or slot not in node.me.slots:
+            raise Refused(f"MOVED {slot}")
+        if not target.me.primary or (slot not in target.me.slots and slot not in target.importing):
+            raise Refused(f"ERR Target instance replied with error: MOVED {slot}")
+        if token not in target.tokens.get(slot, ()):
+            replication.append(target, slot, token)
+        replication.remove(node, slot, token)
