@@ -140,6 +140,36 @@ class SwitchOver:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveSlots:
+    """Move slots with their keys from one primary to another, for a few seconds at a time.
+
+    Interrupted anywhere, doing it again goes on where it stopped. Moves from several sources go side by side.
+    """
+
+    disruptive: ClassVar[bool] = True
+    slots: SlotSet
+    source: Target
+    destination: Target
+    replicas: tuple[Target, ...]
+    """The destination's: keys leave the source no faster than one of them takes them in."""
+    others: tuple[Target, ...]
+    """All further primaries: they are told who owns the slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettleSlots:
+    """Find out where the keys of slots are whose two ends disagree about a move: open both ends again for a slot of
+    which another node holds keys, and close it where nobody does (engine-facts §1.4).
+    """
+
+    disruptive: ClassVar[bool] = False
+    slots: SlotSet
+    owner: Target
+    others: tuple[Target, ...]
+    """Primaries that may hold some of the slots' keys."""
+
+
+@dataclass(frozen=True, slots=True)
 class RollPod:
     """Lower a shard's partition so that the StatefulSet controller replaces the pod of ``ordinal``."""
 
@@ -173,6 +203,8 @@ Action = (
     | Promote
     | Release
     | SwitchOver
+    | MoveSlots
+    | SettleSlots
     | RollPod
     | SettleShard
 )

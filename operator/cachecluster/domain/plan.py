@@ -67,3 +67,5 @@ class Outcome:
     """A precondition did not hold any more; nothing was done."""
     rejected: bool = False
     """The API server refuses it, and will again until somebody changes something."""
+    keys_moved: int = 0
+    """By MoveSlots, this time."""

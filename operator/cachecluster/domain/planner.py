@@ -1,8 +1,10 @@
 """The chain of policies that turns a snapshot into a plan. The order is the design's order of precedence."""
 
+from itertools import takewhile
 from typing import Final
 
 from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import MoveSlots
 from cachecluster.domain.plan import Block, Do, Plan, Wait
 from cachecluster.domain.policies import (
     balance,
@@ -57,8 +59,11 @@ def plan(snap: Snapshot) -> Plan:
 
 
 def _one_disruption(steps: list[Do]) -> tuple[Do, ...]:
-    """Nothing comes after the first disruptive action: the next pass looks again before it goes on."""
+    """Nothing comes after the first disruptive action: the next pass looks again before it goes on. Neighbouring moves
+    of slots, one from each source, are one disruption.
+    """
     for i, step in enumerate(steps):
         if step.action.disruptive:
-            return tuple(steps[: i + 1])
+            first_moves = takewhile(lambda s: isinstance(s.action, MoveSlots), steps[i:])
+            return tuple(steps[:i]) + (tuple(first_moves) or (step,))
     return tuple(steps)

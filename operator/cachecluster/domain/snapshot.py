@@ -147,6 +147,11 @@ class NodeView:
         return next((p for p in self.peers if p.node_id == node_id), None)
 
     @property
+    def leads(self) -> bool:
+        """A primary that is open to applications."""
+        return self.role is Role.PRIMARY and not self.quarantined
+
+    @property
     def blank(self) -> bool:
         """Owns nothing, follows nobody and holds no key: safe to give any task."""
         return self.role is Role.PRIMARY and not self.myself.slots and self.keys == 0 and not self.loading

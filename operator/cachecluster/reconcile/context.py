@@ -36,15 +36,25 @@ class Context:
 
         Leadership is checked after connecting: on a lost connection nothing is sent again (design §3).
         """
+        await self._check_pod(target)
+        async with self.again(target) as client:
+            yield client
+
+    @asynccontextmanager
+    async def again(self, target: Target) -> AsyncIterator[NodeClient]:
+        """One more connection to a node to which ``node()`` has led just now; raises Doubt."""
         if self.passwords is None:
             raise Doubt("the cluster's passwords are not there")
-        await self._check_pod(target)
         async with self.deps.nodes.connect(target.ip, self.passwords.operator) as client:
             if await client.node_id() != target.node_id:
                 raise Doubt(f"{target.pod} has become another node")
-            if not self.deps.leader():
-                raise Doubt("this process does not lead any more")
+            self.require_leadership()
             yield client
+
+    def require_leadership(self) -> None:
+        """Raises Doubt unless this process may still act."""
+        if not self.deps.leader():
+            raise Doubt("this process does not lead any more")
 
     async def _check_pod(self, target: Target) -> None:
         try:

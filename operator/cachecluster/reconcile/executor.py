@@ -14,17 +14,19 @@ from cachecluster.domain.actions import (
     Forget,
     LabelRole,
     Meet,
+    MoveSlots,
     Promote,
     Release,
     Replicate,
     RollPod,
     SettleShard,
+    SettleSlots,
     SwitchOver,
 )
 from cachecluster.domain.plan import Do, Outcome, Plan
 from cachecluster.engines.client import NodeError
 from cachecluster.kube.api import KubeError, Rejected
-from cachecluster.reconcile import node_actions, object_actions
+from cachecluster.reconcile import node_actions, object_actions, slot_moves
 from cachecluster.reconcile.context import Context, Doubt
 
 
@@ -56,7 +58,7 @@ def _side_by_side(step: Do) -> tuple[type[Action], str]:
 
 async def _carry_out(step: Do, context: Context) -> Outcome:
     try:
-        await _dispatch(step.action, context)
+        keys_moved = await _dispatch(step.action, context)
     except Rejected as e:
         return Outcome(step, str(e), rejected=True)
     except Doubt as e:
@@ -65,12 +67,12 @@ async def _carry_out(step: Do, context: Context) -> Outcome:
         return Outcome(step, str(e))
     except TimeoutError:
         return Outcome(step, "no answer in time")
-    return Outcome(step, None)
+    return Outcome(step, None, keys_moved=keys_moved or 0)
 
 
 def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
     action: Action, context: Context
-) -> Awaitable[None]:
+) -> Awaitable[int | None]:
     match action:
         case CreateSystemSecret():
             return object_actions.create_system_secret(action, context)
@@ -96,5 +98,9 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.release(action, context)
         case SwitchOver():
             return node_actions.switch_over(action, context)
+        case MoveSlots():
+            return slot_moves.move_slots(action, context)
+        case SettleSlots():
+            return slot_moves.settle_slots(action, context)
         case _:
             assert_never(action)

@@ -1,0 +1,101 @@
+"""The nodes that take part in a move of slots, connected and looked at once more."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+from cachecluster.domain.actions import Target
+from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.snapshot import NodeId, NodeView, Role
+from cachecluster.engines.client import NodeClient, NodeError, SlotState, StreamPosition
+from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.together import together
+
+LANES: Final = 8
+"""Connections for SETSLOT to a primary with replicas: from Valkey 8.0 on each command holds its connection up until the
+replicas have it (engine-facts §1.2)."""
+LAG_BYTES: Final = 1 << 20
+"""How far the destination's best replica may be behind before keys are sent on (design §5)."""
+POLL_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True)
+class End:
+    """One primary: what it said at the beginning, and connections to it."""
+
+    target: Target
+    view: NodeView
+    client: NodeClient
+    lanes: Sequence[NodeClient]
+
+    async def mark(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
+        """CLUSTER SETSLOT for each slot, over all lanes."""
+        every, count = list(slots), len(self.lanes)
+        parts = (SlotSet.of(every[i::count]) for i in range(count))
+        await together(*(lane.set_slots(part, state, peer) for lane, part in zip(self.lanes, parts, strict=True)))
+
+    def calls(self, peer: NodeId, node_id: NodeId) -> bool:
+        """Whether ``peer`` is the node, or one that follows it by now, as this end's own table says."""
+        row = self.view.peer(peer)
+        return peer == node_id or (row is not None and row.primary_id == node_id)
+
+
+async def open_end(stack: AsyncExitStack, context: Context, target: Target) -> End:
+    """Connect to one end of a move; raises Doubt unless it is a primary that applications may use."""
+    client = await stack.enter_async_context(context.node(target))
+    view = await client.view()
+    if view.role is not Role.PRIMARY:
+        raise Doubt(f"{target.pod} is a replica by now")
+    if not view.leads:
+        raise Doubt(f"{target.pod} is quarantined")
+    lanes = [client]
+    if any(row.primary_id == target.node_id for row in view.peers):
+        more = (stack.enter_async_context(context.again(target)) for _ in range(LANES - 1))
+        lanes += await together(*more)
+    return End(target, view, client, lanes)
+
+
+@dataclass
+class Followers:
+    """The destination's replicas: what left the source must not hang on a single copy for long."""
+
+    destination: End
+    clients: list[NodeClient] = field(default_factory=list)
+
+    @classmethod
+    async def of(
+        cls, stack: AsyncExitStack, context: Context, destination: End, targets: Sequence[Target]
+    ) -> "Followers":
+        """Connect to those that can be reached."""
+        opened = await asyncio.gather(
+            *(stack.enter_async_context(context.node(t)) for t in targets), return_exceptions=True
+        )
+        clients = [c for c in opened if not isinstance(c, BaseException)]
+        for error in opened:
+            if isinstance(error, BaseException) and not isinstance(error, (NodeError, Doubt)):
+                raise error
+        return cls(destination, clients)
+
+    async def keep_up(self, deadline: float) -> bool:
+        """Wait until a replica has nearly all that the destination has; False if that takes until the deadline.
+
+        Asked directly: what a primary knows of its replicas is up to a second old. Raises Doubt if none is in step.
+        """
+        if not any(row.primary_id == self.destination.target.node_id for row in self.destination.view.peers):
+            return True
+        while True:
+            head, *tails = await asyncio.gather(
+                self.destination.client.position(), *(c.position() for c in self.clients), return_exceptions=True
+            )
+            if isinstance(head, BaseException):
+                raise head
+            behind = [head.offset - t.offset for t in tails if isinstance(t, StreamPosition) and t.in_step]
+            if not behind:
+                raise Doubt(f"paused: no replica of {self.destination.target.pod} is in step with it")
+            if min(behind) < LAG_BYTES:
+                return True
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(POLL_SECONDS)

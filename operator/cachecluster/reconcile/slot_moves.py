@@ -1,0 +1,159 @@
+"""Move slots with their keys between living primaries, a slice of time per pass: engine-facts §1.3 and §1.4.
+
+Nothing is remembered between slices: marks and keys on the nodes say how far a move has come. A key is at the source
+until the destination has it, and a slot changes hands only when the source holds none of its keys (S2).
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.domain.actions import MoveSlots, SettleSlots
+from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.snapshot import NodeId
+from cachecluster.engines.client import Login, NodeClient, SlotState
+from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.key_moves import KeyMover
+from cachecluster.reconcile.slot_ends import End, Followers, open_end
+from cachecluster.reconcile.together import together
+
+SLICE_SECONDS: Final = 2.0
+"""After so long no further batch of keys is sent; the next pass looks around and goes on."""
+ACTION_SECONDS: Final = 35.0
+"""Bound on a slice with a value that takes the engines long."""
+GROUP: Final = 32
+"""Slots that are open at once: their marks cost one write of nodes.conf at each end (engine-facts §1.2)."""
+
+
+async def move_slots(action: MoveSlots, context: Context) -> int:
+    """Move slots for about two seconds; how many keys were moved.
+
+    Raises Doubt if the ends are not what they were or the destination's replicas are not in step, NodeRefused in the
+    engine's words if it cannot move a key, NodeUnreachable and TimeoutError as ever. Whatever happens, the marks on
+    the nodes say where to go on.
+    """
+    async with asyncio.timeout(ACTION_SECONDS), AsyncExitStack() as stack:
+        move = await _Move.open(action, context, stack)
+        await move.finish(action.slots & move.source.view.myself.slots & move.destination.view.myself.slots)
+        return await move.by_keys(action.slots & move.source.view.myself.slots - move.destination.view.myself.slots)
+
+
+class _Move:
+    """One slice."""
+
+    def __init__(
+        self, action: MoveSlots, context: Context, stack: AsyncExitStack, source: End, destination: End
+    ) -> None:
+        self.action, self.context, self.stack = action, context, stack
+        self.source, self.destination = source, destination
+        self.others: list[NodeClient] | None = None
+        self.deadline = asyncio.get_running_loop().time() + SLICE_SECONDS
+
+    @classmethod
+    async def open(cls, action: MoveSlots, context: Context, stack: AsyncExitStack) -> "_Move":
+        """Connect to both ends and look whether the move still makes sense."""
+        source, destination = await together(
+            open_end(stack, context, action.source), open_end(stack, context, action.destination)
+        )
+        for one, other in ((source, destination), (destination, source)):
+            row = one.view.peer(other.target.node_id)
+            if row is None or "handshake" in row.flags or not row.is_primary:
+                raise Doubt(f"{one.target.pod} does not know {other.target.pod} as a primary")
+            if not one.view.cluster_state_ok:
+                raise Doubt(f"{one.target.pod} does not see the whole cluster")
+        if strange := action.slots - source.view.myself.slots - destination.view.myself.slots:
+            raise Doubt(f"slots {strange} are not {source.target.pod}'s any more")
+        for mark in source.view.migrating:
+            if mark.slot in action.slots and not source.calls(mark.peer, destination.target.node_id):
+                raise Doubt(f"slot {mark.slot} is on its way to another node")
+        return cls(action, context, stack, source, destination)
+
+    async def by_keys(self, slots: SlotSet) -> int:
+        """Group by group with MIGRATE; what is open already comes first."""
+        if self.context.passwords is None:
+            raise Doubt("the cluster's passwords are not there")
+        followers = await Followers.of(self.stack, self.context, self.destination, self.action.replicas)
+        login = Login(names.USER_REPLICATION, self.context.passwords.replication)
+        mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, self.deadline)
+        marks = (*self.source.view.migrating, *self.destination.view.importing)
+        begun = slots & SlotSet.of(mark.slot for mark in marks)
+        for group in (*_groups(begun), *_groups(slots - begun)):
+            if not await mover.move(group) or asyncio.get_running_loop().time() >= self.deadline:
+                break
+        return mover.keys_moved
+
+    async def finish(self, slots: SlotSet) -> None:
+        """The destination owns them already, and the source has not heard of it."""
+        if slots:
+            await self._nothing_left(slots)
+            await self._tell(slots)
+
+    async def hand_over(self, slots: SlotSet) -> None:
+        """The slots change hands: the destination first, so that there is always somebody who serves them."""
+        await self._nothing_left(slots)
+        self.context.require_leadership()
+        await self.destination.mark(slots, SlotState.NODE, self.destination.target.node_id)
+        await self._tell(slots)
+
+    async def _nothing_left(self, slots: SlotSet) -> None:
+        """S2: the source drops what it still holds of a slot as soon as it hears that the slot is another's."""
+        left = await self.source.client.count_keys(slots)
+        if left:
+            raise Doubt(f"{self.source.target.pod} holds keys of slots {SlotSet.of(left)} again")
+
+    async def _tell(self, slots: SlotSet) -> None:
+        """Everybody learns it by gossip in time; told at once, nobody sends clients astray meanwhile."""
+        owner = self.destination.target.node_id
+        await self.source.mark(slots, SlotState.NODE, owner)
+        if self.others is None:
+            opening = (self.stack.enter_async_context(self.context.node(t)) for t in self.action.others)
+            self.others = await together(*opening)
+        await together(*(other.set_slots(slots, SlotState.NODE, owner) for other in self.others))
+
+
+def _groups(slots: SlotSet) -> Iterator[SlotSet]:
+    every = list(slots)
+    for start in range(0, len(every), GROUP):
+        yield SlotSet.of(every[start : start + GROUP])
+
+
+async def settle_slots(action: SettleSlots, context: Context) -> None:
+    """Ask where the slots' keys are: both ends are opened again for slots of which another node holds keys, the rest is
+    closed.
+
+    A move goes on from there. Raises Doubt if the nodes are not what they were, or if a slot's keys are in more places
+    than a move can explain.
+    """
+    async with asyncio.timeout(ACTION_SECONDS), AsyncExitStack() as stack:
+        opening = (open_end(stack, context, t) for t in (action.owner, *action.others))
+        owner, *others = await together(*opening)
+        if action.slots - owner.view.myself.slots:
+            raise Doubt(f"{owner.target.pod} does not own all of slots {action.slots} any more")
+        holders = await _holders(action.slots, others)
+        for holder in others:
+            held = SlotSet.of(slot for slot, by in holders.items() if by == holder.target.node_id)
+            await holder.mark(held, SlotState.IMPORTING, owner.target.node_id)
+            await owner.mark(held, SlotState.MIGRATING, holder.target.node_id)
+        idle = action.slots - SlotSet.of(holders)
+        # The owner first: from then on it sends nobody elsewhere, and what had arrived elsewhere until then is found.
+        await owner.mark(idle & _marked(owner), SlotState.STABLE)
+        idle -= SlotSet.of(await _holders(idle, others))
+        for other in others:
+            await other.mark(idle & _marked(other), SlotState.STABLE)
+
+
+async def _holders(slots: SlotSet, others: list[End]) -> dict[int, NodeId]:
+    """Which of the nodes holds keys of a slot."""
+    holders: dict[int, NodeId] = {}
+    for end, counts in zip(others, await together(*(e.client.count_keys(slots) for e in others)), strict=True):
+        for slot in counts:
+            if slot in holders:
+                raise Doubt(f"several nodes hold keys of slot {slot} beside its owner")
+            holders[slot] = end.target.node_id
+    return holders
+
+
+def _marked(end: End) -> SlotSet:
+    return SlotSet.of(mark.slot for mark in (*end.view.migrating, *end.view.importing))
