@@ -1,0 +1,126 @@
+"""Nodes with the users that the operator writes, formed and asked through the operator's own client."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.slots import ALL_SLOTS, share
+from cachecluster.domain.snapshot import NodeId, Role
+from cachecluster.engines.client import NodeClient
+from cachecluster.engines.valkey import ValkeyConnector
+from cachecluster.manifests import Passwords, acl
+from tests.engines.harness.addresses import BUS_PORT, PORT
+from tests.engines.harness.cluster import ProcessCluster
+from tests.engines.harness.node import NodeProcess
+from tests.engines.harness.waiting import until
+
+PASSWORDS: Final = Passwords("app-secret", "operator-secret", "replication-secret", "node-secret")
+CONNECTOR: Final = ValkeyConnector()
+
+
+class Nodes:
+    """Nodes with the users that the operator writes, and connections to them as the operator opens them."""
+
+    def __init__(self, cluster: ProcessCluster, stack: contextlib.AsyncExitStack) -> None:
+        self.cluster = cluster
+        self._stack = stack
+        family = cluster.binary.family
+        self._spec = CacheClusterSpec.parse(
+            {
+                "engine": "Valkey",
+                "version": family,
+                "topology": {"mode": "Cluster", "shards": 2, "replicasPerShard": 1},
+                "resources": {"limits": {"memory": "256Mi"}},
+            }
+        )
+
+    async def start(self, name: str) -> NodeProcess:
+        """A blank node with its users."""
+        return await self._start(name, acl.users(self._spec, PASSWORDS))
+
+    async def start_quarantined(self, name: str) -> NodeProcess:
+        """A blank node whose users but the operator's and its own are off."""
+        return await self._start(name, acl.quarantined_users(self._spec, PASSWORDS))
+
+    async def _start(self, name: str, users: str) -> NodeProcess:
+        directory = self.cluster.directory / name
+        directory.mkdir()
+        (directory / "users.acl").write_text(users)
+        node = self.cluster.add(
+            name,
+            username=names.USER_APPLICATION,
+            password=PASSWORDS.application,
+            options={
+                "aclfile": str(directory / "users.acl"),
+                "primaryuser": names.USER_REPLICATION,
+                "primaryauth": PASSWORDS.replication,
+            },
+        )
+        await node.start()
+        return node
+
+    async def client(self, node: NodeProcess) -> NodeClient:
+        """A connection that is open until the test ends."""
+        return await self._stack.enter_async_context(CONNECTOR.connect(node.address, PASSWORDS.operator))
+
+    async def form(
+        self, primaries: int, replicas_of: Sequence[int] = (0,), *, owning: int | None = None
+    ) -> list[tuple[NodeProcess, NodeClient]]:
+        """Primaries of which the first ``owning`` share all slots (default: all), then synced replicas, one for each
+        entry of ``replicas_of``, the index of its primary; formed by the client alone.
+        """
+        members = []
+        for index in range(primaries + len(replicas_of)):
+            node = await self.start(f"n{index}")
+            members.append((node, await self.client(node)))
+        for index, (_, client) in enumerate(members):
+            await client.set_config_epoch(index + 1)
+        for one, (_, client) in enumerate(members):
+            for other, (node, _) in enumerate(members):
+                if one != other:
+                    await client.meet(node.address, PORT, BUS_PORT)
+        for (_, client), slots in zip(members, share(owning or primaries), strict=False):
+            await client.add_slots(slots)
+        clients = [client for _, client in members]
+        for client in clients:
+            await until(lambda c=client: sees_all_slots(c, len(members)), "every node knows all")  # type: ignore[misc]
+        for replica, primary in zip(clients[primaries:], replicas_of, strict=True):
+            await replica.replicate(await clients[primary].node_id())
+            await until(lambda c=replica: in_step(c), "the replica is in step")  # type: ignore[misc]
+            replica_id = await replica.node_id()
+            for client in clients:  # primaries vote only for a replica that they know as one
+                await until(lambda c=client, i=replica_id: lists_replica(c, i), "every node knows it")  # type: ignore[misc]
+        for client in clients:
+            await until(lambda c=client: serves(c), "every node sees the whole cluster")  # type: ignore[misc]
+        return members
+
+
+async def sees_all_slots(client: NodeClient, nodes: int) -> bool:
+    """Whether the node is linked to that many, itself included, and knows an owner for every slot."""
+    peers = [p for p in (await client.view()).peers if p.connected and "handshake" not in p.flags]
+    return len(peers) == nodes and sum(len(p.slots) for p in peers) == len(ALL_SLOTS)
+
+
+async def lists_replica(client: NodeClient, node_id: NodeId) -> bool:
+    """Whether the node serves and its table has the other as a replica."""
+    view = await client.view()
+    row = view.peer(node_id)
+    return view.cluster_state_ok and row is not None and row.primary_id is not None
+
+
+async def in_step(client: NodeClient) -> bool:
+    """Whether the node is a replica with its link up."""
+    link = (await client.view()).link
+    return link is not None and link.up
+
+
+async def leads(client: NodeClient) -> bool:
+    """Whether the node is a primary by now."""
+    return (await client.view()).role is Role.PRIMARY
+
+
+async def serves(client: NodeClient) -> bool:
+    """Whether the node says that the cluster is ok."""
+    return (await client.view()).cluster_state_ok

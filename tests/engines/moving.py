@@ -1,0 +1,245 @@
+"""A cluster of real nodes with keys, in which slots are moved as a pass would: look, recover, move, again."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.crc import key_slot
+
+from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.actions import MoveSlots, SettleSlots
+from cachecluster.domain.open_slots import move_between, recover_open_slots
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.snapshot import ClusterRef, NodeView, Pod, Snapshot, Unreachable
+from cachecluster.domain.topology import Member, Topology, observe
+from cachecluster.engines.client import NodeClient, NodeConnector, NodeError
+from cachecluster.kube.api import KubeApi, NotFound
+from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.dependencies import Dependencies
+from cachecluster.reconcile.slot_moves import move_slots, settle_slots
+from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes
+from tests.engines.harness.node import NodeProcess
+
+REF: Final = ClusterRef("shop", "cart", "uid")
+
+
+class Pods:
+    """The part of the API server that says which pod has which address."""
+
+    def __init__(self, nodes: Mapping[str, NodeProcess]) -> None:
+        self.nodes = nodes
+
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """The pod as the API server has it."""
+        if name not in self.nodes:
+            raise NotFound(name)
+        return {"metadata": {"name": name, "uid": f"uid-{name}"}, "status": {"podIP": self.nodes[name].address}}
+
+
+class Counting:
+    """A NodeConnector that runs a hook around every command that changes something."""
+
+    CHANGES: Final = frozenset({"set_slots", "migrate", "start_migration"})
+
+    def __init__(self, hook: Callable[[int, str, bool], Awaitable[None]]) -> None:
+        """``hook`` is given the number of the command, what it is, and whether it has been carried out."""
+        self.hook = hook
+        self.number = itertools.count()
+
+    @asynccontextmanager
+    async def connect(self, ip: str, password: str | None) -> AsyncIterator[NodeClient]:
+        """As the real one does."""
+        async with CONNECTOR.connect(ip, password) as client:
+            yield cast("NodeClient", _Watched(client, self))
+
+
+class _Watched:
+    def __init__(self, client: NodeClient, counting: Counting) -> None:
+        self._client, self._counting = client, counting
+
+    def __getattr__(self, name: str) -> Any:
+        command = getattr(self._client, name)
+        if name not in Counting.CHANGES:
+            return command
+
+        async def call(*arguments: Any) -> Any:
+            number = next(self._counting.number)
+            what = f"{name} {arguments[1]}" if name == "set_slots" else name
+            await self._counting.hook(number, what, False)
+            result = await command(*arguments)
+            await self._counting.hook(number, what, True)
+            return result
+
+        return call
+
+
+class Shop:
+    """Shards of real nodes; ``shard_of`` says by node name to which one a node belongs, the first of each leads."""
+
+    def __init__(self, fleet: Nodes, shard_of: Mapping[str, int]) -> None:
+        self.fleet, self.shard_of = fleet, dict(shard_of)
+        self.pods = Pods(fleet.cluster.nodes)
+        self.spec = CacheClusterSpec.parse(
+            {
+                "engine": "Valkey",
+                "version": fleet.cluster.binary.family,
+                "topology": {"mode": "Cluster", "shards": 1 + max(shard_of.values()), "replicasPerShard": 0},
+                "resources": {"limits": {"memory": "256Mi"}},
+            }
+        )
+
+    def context(self, connector: NodeConnector = CONNECTOR) -> Context:
+        """Means of acting, as a pass has them."""
+        deps = Dependencies(
+            kube=cast("KubeApi", self.pods),
+            nodes=connector,
+            hosts=dict,
+            now=lambda: 0.0,
+            generate_password=lambda: "",
+            operator_namespace="",
+            events=cast("Any", None),
+            leader=lambda: True,
+        )
+        return Context(REF, deps, PASSWORDS)
+
+    async def topology(self) -> Topology:
+        """What a pass would see."""
+        views = dict(
+            zip(self.shard_of, await asyncio.gather(*(self._view(name) for name in self.shard_of)), strict=True)
+        )
+        snap = Snapshot(
+            ref=REF,
+            generation=1,
+            now=0.0,
+            spec=self.spec,
+            finalizer_visible=True,
+            annotations={},
+            status={},
+            system_secret_exists=True,
+            desired=(),
+            children={},
+            pods=tuple(self._pod(name, ordinal) for ordinal, name in enumerate(self.shard_of)),
+            hosts={},
+            views=views,
+        )
+        return observe(snap)
+
+    async def _view(self, name: str) -> NodeView | Unreachable:
+        try:
+            async with CONNECTOR.connect(self.fleet.cluster[name].address, PASSWORDS.operator) as client:
+                return await client.view()
+        except NodeError as e:
+            return Unreachable(str(e), 0.0)
+
+    def _pod(self, name: str, ordinal: int) -> Pod:
+        return Pod(
+            name=name,
+            uid=f"uid-{name}",
+            shard=self.shard_of[name],
+            ordinal=ordinal,
+            ip=self.fleet.cluster[name].address,
+            host=None,
+            phase="Running",
+            ready=True,
+            deleting=False,
+            created_at=0.0,
+            unschedulable=None,
+            revision="",
+            role_label=None,
+            container=None,
+        )
+
+    def leader(self, topology: Topology, shard: int) -> Member:
+        """The shard's primary, with slots or without."""
+        return next(m for m in topology.shards[shard].members if m.node is not None and m.node.leads)
+
+    async def action(self, slots: SlotSet, source: int, destination: int) -> MoveSlots:
+        """A move between two shards as they are now."""
+        topology = await self.topology()
+        return move_between(topology, slots, self.leader(topology, source), self.leader(topology, destination))
+
+    async def move(self, slots: SlotSet, source: int, destination: int, within: float = 60.0) -> int:
+        """Pass after pass until the destination owns the slots and nothing is open; how many keys were moved."""
+        keys = 0
+        async with asyncio.timeout(within):
+            while True:
+                topology = await self.topology()
+                recovery = recover_open_slots(topology)
+                actions: list[MoveSlots | SettleSlots] = list(recovery.actions)
+                if not recovery:
+                    giver, taker = self.leader(topology, source), self.leader(topology, destination)
+                    owned = topology.owners.get(giver.target.node_id, NO_SLOTS) & slots
+                    if not owned:
+                        return keys
+                    actions = [move_between(topology, owned, giver, taker)]
+                for action in actions:
+                    keys += await self._try(action)
+                await asyncio.sleep(0.05)
+
+    async def _try(self, action: MoveSlots | SettleSlots) -> int:
+        """As the executor does: what is in doubt or fails is looked at again."""
+        with contextlib.suppress(Doubt, NodeError, TimeoutError):
+            if isinstance(action, MoveSlots):
+                return await move_slots(action, self.context())
+            await settle_slots(action, self.context())
+        return 0
+
+    async def fill(self, values: Mapping[bytes, bytes]) -> None:
+        """Write keys to whoever owns their slots."""
+        for name, keys in (await self._by_owner(values)).items():
+            async with self.application(name) as client:
+                pipe = client.pipeline(transaction=False)
+                for key in keys:
+                    pipe.set(key, values[key])
+                await pipe.execute()
+
+    async def _by_owner(self, keys: Mapping[bytes, bytes]) -> dict[str, list[bytes]]:
+        topology = await self.topology()
+        pods = {m.target.node_id: m.pod.name for m in topology.members if m.node is not None}
+        owner = {slot: pods[i] for i, slots in topology.owners.items() for slot in slots}
+        found: dict[str, list[bytes]] = {}
+        for key in keys:
+            found.setdefault(owner[key_slot(key)], []).append(key)
+        return found
+
+    async def stored(self) -> dict[bytes, bytes]:
+        """Every key with its value, from the owners; a key that is at two primaries is an error."""
+        topology = await self.topology()
+        everything: dict[bytes, bytes] = {}
+        for member in topology.members:
+            if member.node is None or not member.node.leads:
+                continue
+            async with self.application(member.pod.name) as client:
+                keys: list[bytes] = await client.execute_command("KEYS", "*")  # type: ignore[no-untyped-call]
+                assert not everything.keys() & set(keys), "a key is at two primaries"
+                pipe = client.pipeline(transaction=False)
+                for key in keys:
+                    pipe.get(key)
+                everything |= dict(zip(keys, await pipe.execute(), strict=True))
+        return everything
+
+    @asynccontextmanager
+    async def application(self, name: str) -> AsyncIterator[Redis]:
+        """A connection as an application has it."""
+        node = self.fleet.cluster[name]
+        async with Redis(
+            host=node.address, username=names.USER_APPLICATION, password=PASSWORDS.application, protocol=2
+        ) as client:
+            yield client
+
+
+@cache
+def tag(slot: int) -> bytes:
+    """A hash tag of the slot."""
+    return next(b"{%d}" % i for i in itertools.count() if key_slot(b"{%d}" % i) == slot)
+
+
+def keys_of(slots: SlotSet, each: int) -> dict[bytes, bytes]:
+    """So many keys with values in each slot; their names are no text."""
+    return {tag(s) + b"\xff\x00\r\n %d" % i: b"%d/%d\x80" % (s, i) for s in slots for i in range(each)}
