@@ -21,12 +21,13 @@ from redis.exceptions import ResponseError
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet, share
 from cachecluster.domain.snapshot import NodeId
+from cachecluster.engines.client import SlotState
 from tests.engines.harness.binaries import EngineBinary, engine_binary
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
 from tests.simulation.clock import Clock, VirtualLoop
-from tests.simulation.engine import commands
+from tests.simulation.engine import commands, slot_commands
 from tests.simulation.engine.disk import Disk
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Config, Node
@@ -36,7 +37,10 @@ NODE_TIMEOUT: Final = 2.0
 SETTLED_SECONDS: Final = 25.0
 """Virtual time after each step: elections, undone failures and syncs are over by then."""
 KEYS: Final = (3, 5, 7)
-"""Written to each shard at the start."""
+"""Written to the first slot of each shard at the start."""
+MOVING_SLOT: Final = 0
+MOVING: Final = SlotSet.of([MOVING_SLOT])
+"""The slot that moves, where one does: it has the keys of the first shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Seen:
     given_up: tuple[str, ...]
     in_step: bool
     keys: int
+    open_slots: tuple[str, ...]
+    """Slots that are on their way: from here (``5>1.0``) or to here (``5<0.0``)."""
 
 
 State = dict[str, Seen | None]
@@ -165,6 +171,12 @@ class Model:
                     commands.set_config_epoch(node, 77)
                 case "meet":
                     commands.meet(node, Address(self.ips[step.other], 6379, 16379))
+                case "importing" | "migrating" | "node" | "stable":
+                    peer = None if step.what == "stable" else other_id
+                    slot_commands.set_slots(node, MOVING, SlotState(step.what.upper()), peer)
+                case "migrate":
+                    keys = [token.encode() for slot in MOVING for token in node.tokens.get(slot, ())]
+                    slot_commands.migrate(node, self.ips[step.other], keys)
         except commands.Refused:
             return False
         return True
@@ -182,6 +194,12 @@ class Model:
             given_up=tuple(sorted(self.names[r.node_id] for r in rows if r.fail and not r.noaddr)),
             in_step=node.me.primary or node.repl.up,
             keys=node.keys,
+            open_slots=tuple(
+                sorted(
+                    [f"{slot}>{self.names[peer]}" for slot, peer in node.migrating.items()]
+                    + [f"{slot}<{self.names[peer]}" for slot, peer in node.importing.items()]
+                )
+            ),
         )
 
 
@@ -244,8 +262,17 @@ class Servers:
             "add_slots": ("ADDSLOTSRANGE", 0, 3),
             "epoch": ("SET-CONFIG-EPOCH", 77),
             "meet": ("MEET", self.nodes[step.other].address, 6379),
+            "importing": ("SETSLOT", MOVING_SLOT, "IMPORTING", other_id),
+            "migrating": ("SETSLOT", MOVING_SLOT, "MIGRATING", other_id),
+            "node": ("SETSLOT", MOVING_SLOT, "NODE", other_id),
+            "stable": ("SETSLOT", MOVING_SLOT, "STABLE"),
         }
         try:
+            if step.what == "migrate":
+                keys = [_key(MOVING_SLOT, number) for number in range(KEYS[0])]
+                to = (self.nodes[step.other].address, 6379)
+                await node.call("MIGRATE", *to, "", 0, 5000, "REPLACE", "KEYS", *keys)
+                return True
             await node.call("CLUSTER", *words[step.what])
         except ResponseError:
             return False
@@ -267,14 +294,24 @@ class Servers:
             role="master" if "master" in me[2] else "slave",
             primary=self._name(me[3]) if me[3] != "-" else "",
             knows=tuple(sorted(self._name(r[0]) for r in rows)),
-            owners=_in_order((int(r[6]), self._name(r[0]), SlotSet.parse(",".join(r[8:]))) for r in rows),
+            owners=_in_order((int(r[6]), self._name(r[0]), _slots(r[8:])) for r in rows),
             given_up=tuple(sorted(self._name(r[0]) for r in rows if _given_up(r[2]))),
             in_step="role:master" in info or "master_link_status:up" in info,
             keys=keys,
+            open_slots=tuple(sorted(self._open_slot(f) for f in me[8:] if f.startswith("["))),
         )
+
+    def _open_slot(self, field: str) -> str:
+        """Of ``[5->-id]`` or ``[5-<-id]``."""
+        slot, direction, peer = field.strip("[]").split("-", 2)
+        return f"{slot}{direction}{self._name(peer)}"
 
     def _name(self, node_id: str) -> str:
         return self.names.get(node_id, node_id[:6])
+
+
+def _slots(fields: Iterable[str]) -> SlotSet:
+    return SlotSet.parse(",".join(f for f in fields if not f.startswith("[")))
 
 
 def _given_up(flags: str) -> bool:
@@ -314,14 +351,31 @@ def random_schedule(seed: int, shards: int, length: int) -> list[Step]:
     return steps + [Step("forget", 0, gone) for gone in sorted(down)[:1]]
 
 
+OPEN: Final = [Step("importing", 1, 0), Step("migrating", 0, 1)]
 FIXED: Final = (
     [Step("kill", 0), Step("start", 0)],
     [Step("kill", 1), Step("move", 1), Step("graceful", 1)],
     [Step("bounce", 2)],
     [Step("kill", 3), Step("blank", 3), Step("meet", 3, 0), Step("replicate", 3, 0)],
     [Step("kill", 0), Step("kill", 1), Step("force", 4), Step("takeover", 4), Step("start", 1), Step("start", 0)],
+    [
+        Step("migrating", 1, 0),
+        Step("importing", 0, 1),
+        *OPEN,
+        Step("node", 0, 1),
+        Step("migrate", 0, 1),
+        Step("node", 1, 1),
+    ],
+    [*OPEN, Step("migrate", 0, 1), Step("takeover", 3), Step("node", 1, 1)],
+    [*OPEN, Step("takeover", 4), Step("migrate", 0, 4), Step("node", 4, 4)],
+    [*OPEN, Step("kill", 0), Step("stable", 1), Step("start", 0)],
+    [*OPEN, Step("node", 1, 1)],
 )
-"""Failover and return; a new address; an empty primary; a stranger at an old address; a quorum lost and regained."""
+"""Failover and return; a new address; an empty primary; a stranger at an old address; a quorum lost and regained.
+
+Then a slot that moves: every refusal and the whole way; either end fails over half way; one end is closed; and the
+danger, that a source with keys hears of a new owner.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from tests.simulation.engine.table import Address
 class Lab:
     """A few nodes on a network of their own."""
 
-    def __init__(self, version: tuple[int, int] = (8, 1)) -> None:
+    def __init__(self, version: tuple[int, int] = (8, 1), seed: int = 1) -> None:
         self.loop = VirtualLoop()
-        self.clock = Clock(self.loop, 1)
+        self.clock = Clock(self.loop, seed)
         self.network = Network(self.clock)
         self.config = Config(version=version)
         self.started = 0

@@ -166,8 +166,6 @@ def _hear_role(node: "Node", sender: Row, message: Packet) -> None:
             sender.slots, sender.unclaimed = NO_SLOTS, NO_SLOTS
         sender.primary = False
         node.update_state()
-    if claimed is not None and node.config.version >= (8, 0):  # slots that go to it go to its successor
-        node.migrating = {s: claimed.node_id if to == sender.node_id else to for s, to in node.migrating.items()}
     if claimed is not None and sender.primary_id != claimed.node_id:
         sender.primary_id, sender.shard_id = claimed.node_id, claimed.shard_id
         ours = node.rows.get(node.me.primary_id) if node.me.primary_id else None
@@ -205,17 +203,21 @@ def update_slots(node: "Node", sender: Row, epoch: int, slots: SlotSet) -> None:
     node.update_state()
     if ours_before and not current.slots and current is not sender and ours_before & gained and same_shard:
         node.follow(sender, full_sync=False)
-    elif current is node.me:
+    else:
         node.lose(ours_before & gained)
     _reopen(node, sender, gained)
 
 
 def _reopen(node: "Node", sender: Row, gained: SlotSet) -> None:
-    """Slots that we take from a primary come from the replica that has replaced it, from Valkey 8.0 on."""
-    for slot, source in list(node.importing.items()):
-        row = node.rows.get(source)
-        if slot in gained and row is not None and row.shard_id == sender.shard_id and node.config.version >= (8, 0):
-            node.importing[slot] = sender.node_id
+    """Who has taken a shard over is now the other end of slots on their way from or to it (Valkey >= 8.0)."""
+
+    def successor(peer: NodeId) -> NodeId:
+        row = node.rows.get(peer)
+        return sender.node_id if row is not None and row.shard_id == sender.shard_id else peer
+
+    if gained and node.config.version >= (8, 0):
+        node.migrating = {slot: successor(peer) for slot, peer in node.migrating.items()}
+        node.importing = {slot: successor(peer) for slot, peer in node.importing.items()}
 
 
 def _correct(node: "Node", sender: Row, message: Packet) -> None:

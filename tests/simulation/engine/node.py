@@ -285,8 +285,10 @@ class Node:
         bus.broadcast_pong(self)
 
     def lose(self, slots: SlotSet) -> None:
-        """Slots of ours are another shard's now: what we hold of them goes (clusterUpdateSlotsConfigWith)."""
+        """Slots of our shard are another's now: what a primary holds of them goes (clusterUpdateSlotsConfigWith)."""
         self.migrating = {s: to for s, to in self.migrating.items() if s not in slots}
+        if not self.me.primary:
+            return
         gone = {s: t for s, t in self.tokens.items() if s in slots}
         self.discard(gone, SLOTS_LOST)
         for slot, tokens in gone.items():
