@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.slots import NO_SLOTS, SLOT_COUNT
-from cachecluster.domain.snapshot import ClusterRef
+from cachecluster.domain.snapshot import ClusterRef, Role
 from cachecluster.manifests import Facts, Passwords, build
 from tests.simulation.engine.node import Node
+from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key
 
 if TYPE_CHECKING:
@@ -35,18 +36,29 @@ def unconverged(world: "World", ref: ClusterRef) -> list[str]:
     conditions = {c["type"]: c["status"] for c in world.cluster(ref).get("status", {}).get("conditions", ())}
     if conditions.get("Ready") != "True":
         missing.append(f"condition Ready is {conditions.get('Ready')}")
-    return missing or [f"{key} does not exist" for key in _absent_children(world, ref)]
+    return missing or [*_wrong_labels(world, boxes), *_absent_children(world, ref)]
 
 
-def _absent_children(world: "World", ref: ClusterRef) -> list[Key]:
+def _wrong_labels(world: "World", boxes: list[Sandbox]) -> list[str]:
+    """Budgets count primaries and replicas by these labels."""
+    wrong = []
+    for box in boxes:
+        pod = world.store.get(box.key)
+        role = pod["metadata"]["labels"].get(names.LABEL_ROLE) if pod is not None else None
+        if box.node is not None and role != (Role.PRIMARY if box.node.me.primary else Role.REPLICA):
+            wrong.append(f"{box.key.name} is labelled {role}")
+    return wrong
+
+
+def _absent_children(world: "World", ref: ClusterRef) -> list[str]:
     """Objects that the spec asks for; an operator that was told of a deletion by a stale list notices at its resync."""
     spec = CacheClusterSpec.parse(world.cluster(ref)["spec"])
     secret = world.store.get(Key("Secret", ref.namespace, names.system_secret(ref.name)))
     if secret is None:
-        return [Key("Secret", ref.namespace, names.system_secret(ref.name))]
+        return [f"Secret {names.system_secret(ref.name)} does not exist"]
     facts = Facts(ref, world.operator_namespace, Passwords.from_secret(secret))
     wanted = [Key(m["kind"], ref.namespace, m["metadata"]["name"]) for m in build(spec, facts)]
-    return [key for key in wanted if world.store.get(key) is None]
+    return [f"{key.kind} {key.name} does not exist" for key in wanted if world.store.get(key) is None]
 
 
 def _node_problems(node: Node, nodes: list[Node]) -> list[str]:

@@ -417,6 +417,20 @@ class TestZoneBalance:
         assert not of_type(cluster, SwitchOver)
 
 
+def test_a_member_that_answers_but_is_counted_as_failed_is_watched_until_that_ends() -> None:
+    """Its replicas could still elect one of themselves, and no Kubernetes event would tell."""
+    snap = formed().snapshot()
+    view = snap.view("cart-1-0")
+    assert view is not None
+    peers = tuple(
+        replace(peer, flags=peer.flags | {"fail"}) if peer.node_id == "id-0-0-0" else peer for peer in view.peers
+    )
+    doubtful = plan(replace(snap, views={**snap.views, "cart-1-0": replace(view, peers=peers)}))
+    assert [(w.reason, w.seconds) for w in doubtful.waits] == [(Reason.NODE_UNREACHABLE, 1.0)]
+    assert "cart-1-0 still counts cart-0-0 as failed" in doubtful.waits[0].message
+    assert not doubtful.steps
+
+
 def test_slots_are_shared_evenly() -> None:
     assert [len(s) for s in share(3)] == [5461, 5461, 5462]
     assert Node(0, 0).name == "cart-0-0"

@@ -10,6 +10,7 @@ from cachecluster.domain.placement import choose_primaries
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.snapshot import Peer
 from cachecluster.domain.topology import Member, Shard
 
 PATIENCE_SECONDS: Final = 20.0
@@ -100,10 +101,26 @@ def _gather_behind(shard: Shard, leader: Member) -> Iterator[Verdict]:
 
 
 def await_agreement(now: Situation) -> Iterator[Verdict]:
-    """A primary refuses requests while its cluster_state is not ok; nothing in Kubernetes changes when that ends."""
+    """The nodes' picture of each other changes without any news from Kubernetes: look until it is as it should be.
+
+    A primary refuses requests while its cluster_state is not ok.
+    """
     for shard in now.topology.shards:
         if shard.primary is not None and shard.primary.node is not None and not shard.primary.node.cluster_state_ok:
             yield Wait(Reason.FORMING, f"{shard.primary.pod.name} does not see the whole cluster yet", 0.2)
+    for member in now.topology.members:
+        failed = next((now.topology.by_id[p.node_id] for p in _suspects(now, member)), None)
+        if failed is not None:
+            # While this lasts, the replicas of a primary that is back may still elect one of themselves.
+            message = f"{member.pod.name} still counts {failed.pod.name} as failed, which answers"
+            yield Wait(Reason.NODE_UNREACHABLE, message, 1.0)
+            return
+
+
+def _suspects(now: Situation, member: Member) -> Iterator[Peer]:
+    """Rows of the member's table that are marked as failing although their node answers us."""
+    peers = member.node.peers if member.node is not None else ()
+    return (p for p in peers if p.suspected and p.node_id in now.topology.by_id)
 
 
 POLICIES: Final = (cover_slots, await_agreement)
