@@ -27,7 +27,7 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
 FIXED: tuple[tuple[dict[str, Any], str], ...] = (
     (
         {"topology": {"shards": 4}},
-        "the topology (mode, shards, replicasPerShard) of a living cluster cannot be changed",
+        "the number of shards of a living cluster cannot be changed",
     ),
     ({"persistence": {"mode": "AppendOnly", "size": "1Gi"}}, "the persistence (mode, size, storageClassName)"),
     ({"placement": {"spread": "Preferred"}}, "the placement"),

@@ -37,8 +37,7 @@ def full(clusters: Clusters) -> str:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"topology": {**TOPOLOGY, "shards": 4}}, "topology"),
-        ({"topology": {**TOPOLOGY, "replicasPerShard": 2}}, "topology"),
+        ({"topology": {**TOPOLOGY, "shards": 4}}, "topology.shards"),
         ({"persistence": {"mode": "Snapshot", "size": "8Gi"}}, "persistence"),
         ({"placement": {"zones": ["a"]}}, "placement"),
         ({"auth": {"mode": "Disabled"}}, "auth"),

@@ -104,6 +104,12 @@ def roll(world: "World", ref: ClusterRef, chance: Random) -> None:
     world.edit(ref, lambda spec: spec["resources"]["limits"].update(memory=limit))
 
 
+def resize_shards(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """Another number of replicas; at least one, so that every write has a copy."""
+    count = chance.randint(1, 3)
+    world.edit(ref, lambda spec: spec["topology"].update(replicasPerShard=count))
+
+
 def bad_image(world: "World", ref: ClusterRef, chance: Random) -> None:
     """An image that no registry has, taken back later."""
     world.kubelets.bad_images.add("example/none:8.1")
@@ -115,5 +121,14 @@ def bad_image(world: "World", ref: ClusterRef, chance: Random) -> None:
     world.clock.later(5 + 30 * chance.random(), back)
 
 
-GENTLE: Final[tuple[Event, ...]] = (kill_process, delete_pod, delete_child, cordon, hide_node, kill_operator, roll)
+GENTLE: Final[tuple[Event, ...]] = (
+    kill_process,
+    delete_pod,
+    delete_child,
+    cordon,
+    hide_node,
+    kill_operator,
+    roll,
+    resize_shards,
+)
 ROUGH: Final[tuple[Event, ...]] = (*GENTLE, bad_image, kill_all_processes, delete_all_pods)

@@ -57,6 +57,11 @@ def pod_name(cluster: str, shard: int, ordinal: int) -> str:
     return f"{cluster}-{shard}-{ordinal}"
 
 
+def volume_claim(cluster: str, shard: int, ordinal: int) -> str:
+    """Claim for the volume of one node, as the StatefulSet controller names it, for example ``data-cart-0-1``."""
+    return f"{DATA_VOLUME}-{pod_name(cluster, shard, ordinal)}"
+
+
 def nodes_service(cluster: str) -> str:
     """Headless service that gives each pod its name."""
     return f"{cluster}-nodes"

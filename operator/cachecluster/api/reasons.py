@@ -26,6 +26,7 @@ class Reason(StrEnum):
     NODE_CORDONED = "NodeCordoned"
     RESTORING_ZONE_BALANCE = "RestoringZoneBalance"
     ROLLING_OUT = "RollingOut"
+    SCALING_IN = "ScalingIn"
     RELEASING_QUARANTINE = "ReleasingQuarantine"
     RESTORING_POD = "RestoringPod"
     HEALING_ADDRESSES = "HealingAddresses"

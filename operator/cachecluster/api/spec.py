@@ -310,7 +310,7 @@ class CacheClusterSpec(Model):
             "the engine of a living cluster cannot be changed; create a new CacheCluster and move the clients to it",
             at="engine",
         ),
-        _kept("topology", "the topology (mode, shards, replicasPerShard)"),
+        _kept("topology.shards", "the number of shards"),
         _kept("persistence", "the persistence (mode, size, storageClassName)", default="None"),
         _kept("placement", "the placement (it would move pods away from their volumes)"),
         _kept("auth", "the authentication", default="Password"),
@@ -329,7 +329,10 @@ class CacheClusterSpec(Model):
         description="Secrets with credentials for the image's registry.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    topology: Topology = Field(description="Shards and copies. Fixed once the cluster exists, in this version.")
+    topology: Topology = Field(
+        description="Shards and copies. Replicas can be added and removed at any time; the number of shards is fixed "
+        "once the cluster exists, in this version."
+    )
     resources: Resources = Field(description="Compute resources of each node. Edits are rolled out node by node.")
     persistence: Persistence | None = Field(
         default=None,

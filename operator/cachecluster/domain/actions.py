@@ -182,6 +182,17 @@ class RollPod:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveReplicas:
+    """Lower a shard's number of members: the StatefulSet controller ends those with the highest ordinals."""
+
+    disruptive: ClassVar[bool] = True
+    shard: int
+    manifest: Manifest
+    """The StatefulSet with fewer replicas."""
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class SettleShard:
     """Raise the partition again after a finished roll, so that only the operator restarts pods."""
 
@@ -206,5 +217,6 @@ Action = (
     | MoveSlots
     | SettleSlots
     | RollPod
+    | RemoveReplicas
     | SettleShard
 )

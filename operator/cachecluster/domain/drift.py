@@ -76,6 +76,11 @@ def partition_of(statefulset: Manifest) -> int:
     return int(rolling.get("partition", 0))
 
 
+def with_members(statefulset: Manifest, count: int) -> dict[str, Any]:
+    """The same StatefulSet with another number of members, all of them behind its partition."""
+    return with_partition({**statefulset, "spec": {**statefulset["spec"], "replicas": count}}, count)
+
+
 def with_partition(statefulset: Manifest, partition: int) -> dict[str, Any]:
     """The same StatefulSet with another partition."""
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": partition}}

@@ -16,6 +16,7 @@ from cachecluster.domain.policies import (
     pods,
     rollout,
     safety,
+    scale_in,
 )
 from cachecluster.domain.policies.situation import Policy, Situation
 from cachecluster.domain.snapshot import Snapshot
@@ -31,6 +32,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *pods.POLICIES,
     pods.leave_cordoned_hosts,
     *rollout.POLICIES,
+    *scale_in.POLICIES,
     *balance.POLICIES,
     *housekeeping.POLICIES,
 )

@@ -20,7 +20,7 @@ from cachecluster.domain.drift import key_of
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, Snapshot
-from cachecluster.domain.topology import Shard, Topology, crowded_zone, layout_of, observe
+from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe
 
 STALLING: Final = frozenset(
     {
@@ -67,12 +67,11 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = ()) -> Cach
         *_data_loss(snap, blocks, outcomes),
     ]
     reason, message = _headline(plan, blocks, ready)
-    layout = layout_of(snap)
     return CacheClusterStatus(
         observed_generation=snap.generation,
         reason=reason,
         message=message,
-        nodes=layout.shards * layout.members,
+        nodes=sum(s.expected for s in topology.shards),
         ready_nodes=sum(m.pod.ready for m in topology.members),
         conditions=[_condition(snap, j) for j in judgements],
         endpoints=_endpoints(snap) if topology.ever_formed else None,

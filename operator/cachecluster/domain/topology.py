@@ -7,9 +7,9 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.domain.actions import Target
+from cachecluster.domain.layout import layout_of
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import (
-    InvalidSpec,
     NodeId,
     NodeView,
     ObjectKey,
@@ -66,7 +66,10 @@ class Shard:
 
     index: int
     name: str
+    wanted: int
+    """Members that the spec asks for."""
     expected: int
+    """Members that there should be just now: more than ``wanted`` until the rest has been let go."""
     members: tuple[Member, ...]
     slots: SlotSet
     """Slots that this shard is meant to serve."""
@@ -97,8 +100,14 @@ class Shard:
         return (
             self.complete
             and self.primary is not None
-            and all(m is self.primary or _follows(m, self.primary) for m in self.members)
+            and all(m is self.primary or self.follows(m) for m in self.members)
         )
+
+    def follows(self, member: Member) -> bool:
+        """The member is in step with the shard's primary."""
+        if self.primary is None or self.primary.node is None or member.node is None:
+            return False
+        return member.synced and member.node.myself.primary_id == self.primary.node.node_id
 
 
 def _has_nothing(view: NodeView, blank: Collection[NodeId]) -> bool:
@@ -108,12 +117,6 @@ def _has_nothing(view: NodeView, blank: Collection[NodeId]) -> bool:
     if view.role is not Role.REPLICA or view.keys or view.link is None:
         return False
     return not view.link.ever_synced or view.myself.primary_id in blank
-
-
-def _follows(member: Member, primary: Member) -> bool:
-    if member.node is None or primary.node is None:
-        return False
-    return member.synced and member.node.myself.primary_id == primary.node.node_id
 
 
 @dataclass(frozen=True)
@@ -158,32 +161,13 @@ class Topology:
         return everything - covered
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How many nodes there should be, and which label names their zone."""
-
-    shards: int
-    members: int
-    zone_key: str
-
-
-def layout_of(snap: Snapshot) -> Layout:
-    """From the spec; if that is invalid, from what runs, so that promotion does not depend on a good spec."""
-    if isinstance(snap.spec, InvalidSpec):
-        replicas = [o["spec"]["replicas"] for k, o in snap.children.items() if k.kind == "StatefulSet"]
-        return Layout(len(replicas), max(replicas, default=0), names.ZONE_LABEL)
-    placement, topology = snap.spec.placement, snap.spec.topology
-    zone_key = (placement.topology_key if placement else None) or names.ZONE_LABEL
-    return Layout(topology.shards, 1 + topology.replicas_per_shard, zone_key)
-
-
 def observe(snap: Snapshot) -> Topology:
     """Put the views together. Pure; what did not answer stays unknown."""
     owners, epochs = _owners(snap)
     layout = layout_of(snap)
-    planned = share(layout.shards) if layout.shards else ()
+    planned = dict(zip(layout.wanted, share(len(layout.wanted)), strict=True)) if layout.wanted else {}
     shards = []
-    for index in range(layout.shards):
+    for index, expected in layout.members.items():
         members = tuple(
             Member(pod, snap.views.get(pod.name), _zone(snap, pod, layout.zone_key))
             for pod in sorted(snap.pods, key=lambda p: p.ordinal)
@@ -192,7 +176,17 @@ def observe(snap: Snapshot) -> Topology:
         owning = [m for m in members if m.serving and m.node is not None and owners.get(m.node.node_id)]
         primary = max(owning, key=lambda m: len(owners[m.target.node_id]), default=None)
         name = names.shard_name(snap.ref.name, index)
-        shards.append(Shard(index, name, layout.members, members, planned[index], _formed(snap, name), primary))
+        shard = Shard(
+            index=index,
+            name=name,
+            wanted=layout.wanted.get(index, 0),
+            expected=expected,
+            members=members,
+            slots=planned.get(index, NO_SLOTS),
+            formed=_formed(snap, name),
+            primary=primary,
+        )
+        shards.append(shard)
     return Topology(tuple(shards), owners, epochs)
 
 

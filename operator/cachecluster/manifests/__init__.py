@@ -1,6 +1,7 @@
 """Builders: facts in, Kubernetes objects out. Pure."""
 
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.layout import members_by_shard
 from cachecluster.domain.snapshot import Manifest
 from cachecluster.manifests.config import config_map
 from cachecluster.manifests.disruption import budgets
@@ -20,6 +21,7 @@ def build(spec: CacheClusterSpec, facts: Facts) -> tuple[Manifest, ...]:
     with their partition at the number of members. Raises ValueError for an amount that is no Kubernetes quantity.
     """
     config = config_map(spec, facts.ref)
+    members = members_by_shard(spec, facts.present)
     secrets = derived_secrets(spec, facts.ref, facts.passwords) if facts.passwords is not None else ()
     return (
         nodes_service(facts.ref),
@@ -27,6 +29,6 @@ def build(spec: CacheClusterSpec, facts: Facts) -> tuple[Manifest, ...]:
         *secrets,
         config,
         *network_policies(spec, facts.ref, facts.operator_namespace),
-        *budgets(spec, facts.ref),
-        *(shard_statefulset(spec, facts, shard, config["metadata"]["name"]) for shard in range(spec.topology.shards)),
+        *budgets(facts.ref, members),
+        *(shard_statefulset(spec, facts, shard, count, config["metadata"]["name"]) for shard, count in members.items()),
     )

@@ -13,11 +13,10 @@ from cachecluster.domain.quantity import exact, to_bytes
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL: Final = ("m", "", "k", "M", "G", "T", "P", "E")
 
-MAXMEMORY_PERCENT_ALONE: Final = 75
-"""maxmemory with neither replicas nor persistence: nothing ever forks."""
 MAXMEMORY_PERCENT: Final = 60
-"""maxmemory otherwise: a fork under writes copies up to as much memory as it shares (engine-facts §7: 87-98 % of the
-data under full random writes; far less for a cache that is mostly read), and replica buffers come on top."""
+"""maxmemory of the memory limit: a fork under writes copies up to as much memory as it shares (engine-facts §7: 87-98 %
+of the data under full random writes; far less for a cache that is mostly read), and replica buffers come on top. The
+same with and without replicas, so that a first replica neither restarts the primary nor takes memory away from it."""
 
 HOLD_SECONDS: Final = 30
 """Longest time for which the start guard keeps a former primary down (S5)."""
@@ -58,12 +57,11 @@ def memory_limit(spec: CacheClusterSpec) -> int:
 
 
 def maxmemory(spec: CacheClusterSpec) -> int:
-    """Bytes of data that a node may hold: 75 % of its limit where nothing ever forks, else 60 %.
+    """Bytes of data that a node may hold: 60 % of its limit.
 
     A node forks to write a snapshot, to rewrite its append-only file, and to send its data to a replica.
     """
-    alone = spec.persistence_mode is PersistenceMode.NONE and spec.topology.replicas_per_shard == 0
-    return memory_limit(spec) * (MAXMEMORY_PERCENT_ALONE if alone else MAXMEMORY_PERCENT) // 100
+    return memory_limit(spec) * MAXMEMORY_PERCENT // 100
 
 
 def grace_seconds(spec: CacheClusterSpec) -> int:

@@ -3,26 +3,28 @@
 ``minAvailable`` because ``maxUnavailable`` counts the StatefulSets' scale, not the pods that a budget selects.
 """
 
+from collections.abc import Mapping
+
 from cachecluster.api import names
-from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.manifests.metadata import cluster_selector, metadata, shard_selector
 
 
-def budgets(spec: CacheClusterSpec, ref: ClusterRef) -> tuple[Manifest, ...]:
+def budgets(ref: ClusterRef, members: Mapping[int, int]) -> tuple[Manifest, ...]:
     """No primary may be evicted, and one replica of each shard at a time; none for shards without replicas.
 
-    A drain then waits until the operator has moved the primary role off the node.
+    A drain then waits until the operator has moved the primary role off the node. ``members`` counts primary and
+    replicas by shard index.
     """
-    replicas = spec.topology.replicas_per_shard
-    if replicas == 0:
+    replicas = {shard: count - 1 for shard, count in members.items() if count > 1}
+    if not replicas:
         return ()
     primaries = _budget(
         ref,
         names.primaries_budget(ref.name),
         None,
         cluster_selector(ref) | {names.LABEL_ROLE: names.ROLE_PRIMARY},
-        spec.topology.shards,
+        len(members),
     )
     return (
         primaries,
@@ -32,9 +34,9 @@ def budgets(spec: CacheClusterSpec, ref: ClusterRef) -> tuple[Manifest, ...]:
                 names.replicas_budget(ref.name, shard),
                 shard,
                 shard_selector(ref, shard) | {names.LABEL_ROLE: names.ROLE_REPLICA},
-                replicas - 1,
+                count - 1,
             )
-            for shard in range(spec.topology.shards)
+            for shard, count in replicas.items()
         ),
     )
 

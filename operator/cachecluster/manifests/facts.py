@@ -47,3 +47,5 @@ class Facts:
     """None until the system Secret exists: the Secrets made from it are then left out."""
     formed: Mapping[int, SlotSet] = field(default_factory=dict)
     """Slots that each shard has served, by shard index; absent: it never held data."""
+    present: Mapping[int, int] = field(default_factory=dict)
+    """Members that each shard has, by shard index: whom the spec no longer asks for stays until it is let go."""

@@ -18,11 +18,11 @@ _READ_ONLY: Final = 0o444
 _GROUP_READ_ONLY: Final = 0o440
 
 
-def shard_statefulset(spec: CacheClusterSpec, facts: Facts, shard: int, config_name: str) -> Manifest:
+def shard_statefulset(spec: CacheClusterSpec, facts: Facts, shard: int, members: int, config_name: str) -> Manifest:
     """StatefulSet of ``shard``; its partition is the number of members, so that no pod moves to a new template
     before the operator lowers it.
     """
-    ref, members = facts.ref, spec.members_per_shard
+    ref = facts.ref
     template = _template(spec, facts, shard, config_name)
     annotations = {names.ANNOTATION_TEMPLATE: fingerprint(template)}
     if formed := facts.formed.get(shard):

@@ -17,6 +17,7 @@ from cachecluster.domain.actions import (
     MoveSlots,
     Promote,
     Release,
+    RemoveReplicas,
     Replicate,
     RollPod,
     SettleShard,
@@ -78,8 +79,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return object_actions.create_system_secret(action, context)
         case Apply():
             return object_actions.apply(action, context)
-        case RollPod() | SettleShard():
-            return object_actions.set_partition(action, context)
+        case RollPod() | RemoveReplicas() | SettleShard():
+            return object_actions.change_shard(action, context)
         case Delete():
             return object_actions.delete(action, context)
         case LabelRole():

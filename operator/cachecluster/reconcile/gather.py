@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.drift import key_of
+from cachecluster.domain.layout import present_members
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import (
@@ -36,6 +37,7 @@ CHILD_KINDS: Final = (
     ("v1", "ConfigMap"),
     ("policy/v1", "PodDisruptionBudget"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("v1", "PersistentVolumeClaim"),
 )
 VIEW_SECONDS: Final = 4.0
 """Bound on asking one node; all are asked at once."""
@@ -87,7 +89,8 @@ async def gather(ref: ClusterRef, deps: Dependencies, memory: Memory) -> Reading
         foreign=_foreign(parsed, views, memory, deps.now()),
     )
     if not isinstance(spec, InvalidSpec):
-        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot))
+        present = present_members(ref.name, children, parsed)
+        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot), present)
         desired = build(spec, facts)
         children |= await _unlabelled(ref, deps, desired, children)
         snapshot = replace(snapshot, desired=desired, children=children)

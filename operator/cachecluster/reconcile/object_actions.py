@@ -3,7 +3,15 @@
 from dataclasses import fields
 
 from cachecluster.api import names
-from cachecluster.domain.actions import Apply, CreateSystemSecret, Delete, LabelRole, RollPod, SettleShard
+from cachecluster.domain.actions import (
+    Apply,
+    CreateSystemSecret,
+    Delete,
+    LabelRole,
+    RemoveReplicas,
+    RollPod,
+    SettleShard,
+)
 from cachecluster.domain.drift import stamped
 from cachecluster.domain.snapshot import Manifest
 from cachecluster.kube.api import Conflict
@@ -13,6 +21,7 @@ from cachecluster.reconcile.context import Context, Doubt
 API_VERSIONS = {
     "ConfigMap": "v1",
     "NetworkPolicy": "networking.k8s.io/v1",
+    "PersistentVolumeClaim": "v1",
     "Pod": "v1",
     "PodDisruptionBudget": "policy/v1",
     "Service": "v1",
@@ -33,8 +42,8 @@ async def apply(action: Apply, context: Context) -> None:
     await _apply(action.manifest, action.uid, context, action.resource_version)
 
 
-async def set_partition(action: RollPod | SettleShard, context: Context) -> None:
-    """Apply the StatefulSet with its new partition."""
+async def change_shard(action: RollPod | RemoveReplicas | SettleShard, context: Context) -> None:
+    """Apply the StatefulSet with its new partition or number of members."""
     await _apply(action.manifest, action.uid, context)
 
 

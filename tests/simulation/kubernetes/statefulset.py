@@ -23,6 +23,8 @@ class StatefulSets:
         self._queued: set[Key] = set()
         self.on_replace: list[Callable[[Object, Object], None]] = []
         """Told before a pod is deleted because its template is old: (StatefulSet, pod)."""
+        self.on_surplus: list[Callable[[Object], None]] = []
+        """Told before a pod is deleted because there are too many."""
         store.watchers.append(self._changed)
 
     def _changed(self, key: Key, body: Object | None) -> None:
@@ -47,6 +49,7 @@ class StatefulSets:
             current = update
         if "deletionTimestamp" not in sts["metadata"]:
             self._create_missing(sts, current, update)
+            self._delete_surplus(sts)
             pods = self._pods(sts)
             self._replace_outdated(sts, pods, update)
         self._report(sts, self._pods(sts), current, update)
@@ -121,14 +124,25 @@ class StatefulSets:
             }
         )
 
+    def _delete_surplus(self, sts: Object) -> None:
+        """Pods beyond the number of replicas go, all at once (podManagementPolicy Parallel)."""
+        meta = sts["metadata"]
+        for key, pod in self.store.bodies():
+            base, _, ordinal = key.name.rpartition("-")
+            if key.kind != "Pod" or key.namespace != meta["namespace"] or base != meta["name"]:
+                continue
+            if int(ordinal) >= sts["spec"]["replicas"] and "deletionTimestamp" not in pod["metadata"]:
+                for listener in self.on_surplus:
+                    listener(pod)
+                self.store.delete(key)
+
     def _claim(self, namespace: str, name: str, template: Object) -> None:
         if not self.store.exists(Key("PersistentVolumeClaim", namespace, name)):
-            labels = template["metadata"].get("labels", {})
             self.store.insert(
                 {
                     "apiVersion": "v1",
                     "kind": "PersistentVolumeClaim",
-                    "metadata": {"name": name, "namespace": namespace, "labels": labels},
+                    "metadata": {**template["metadata"], "name": name, "namespace": namespace},
                     "spec": template["spec"],
                 }
             )

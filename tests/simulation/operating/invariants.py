@@ -43,6 +43,7 @@ class Watch:
         """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
         world.kubelets.on_node.append(self._started)
         world.statefulsets.on_replace.append(self._replacing)
+        world.statefulsets.on_surplus.append(self._removing)
         world.server.on_delete.append(self.deleting)
 
     # -- engine processes ------------------------------------------------------------------------------------------
@@ -183,6 +184,13 @@ class Watch:
         ]
         if down:
             self.world.violate("S7", f"{name} is replaced while {down[0].key.name} is down")
+
+    def _removing(self, pod: Object) -> None:
+        """The StatefulSet controller takes a pod because the operator has lowered the number of replicas."""
+        box = self.world.kubelets.sandboxes.get(pod["metadata"]["uid"])
+        node = box.node if box is not None else None
+        if node is not None and node.me.primary and node.me.slots:
+            self.world.violate("S6", f"{pod['metadata']['name']} is removed although it owns slots {node.me.slots}")
 
     def deleting(self, kind: str, name: str) -> None:
         """The operator deletes an object."""

@@ -7,6 +7,7 @@ from typing import Any
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import key_of, stamped, with_partition
+from cachecluster.domain.layout import members_by_shard
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import (
     ClusterRef,
@@ -144,6 +145,9 @@ class Cluster:
     formed: bool = True
     template: str = "t1"
     live_partition: int | None = None
+    live_members: int | None = None
+    present: Mapping[int, int] = field(default_factory=dict)
+    """Members that shards have beyond the spec."""
     update: str = "rev-t1"
     current: str = "rev-t1"
     foreign_alive_since: float | None = None
@@ -156,14 +160,11 @@ class Cluster:
         return replace(self, nodes=tuple(nodes))
 
     def snapshot(self) -> Snapshot:
-        members = self.spec.members_per_shard
+        members = members_by_shard(self.spec, self.present)
         planned = share(self.spec.topology.shards)
-        shards = range(self.spec.topology.shards)
-        formed = [planned[s] if self.formed else NO_SLOTS for s in shards]
-        desired = [statefulset(s, members, template=self.template, formed=formed[s]) for s in shards]
-        stored = [statefulset(s, members, template=self.update.removeprefix("rev-"), formed=formed[s]) for s in shards]
-        partition = members if self.live_partition is None else self.live_partition
-        live = [as_live(with_partition(o, partition), update=self.update, current=self.current) for o in stored]
+        formed = [planned[s] if self.formed else NO_SLOTS for s in members]
+        desired = [statefulset(s, n, template=self.template, formed=formed[s]) for s, n in members.items()]
+        live = [self._live(s, self.live_members or n, formed[s]) for s, n in members.items()]
         foreign = tuple(ForeignId(g.node_id, g.ip, self.foreign_alive_since) for g in self.ghosts)
         hosts = {
             n.host_name: Host(n.host_name, {names.ZONE_LABEL: n.zone}, n.host_name not in self.cordoned, True)
@@ -186,6 +187,11 @@ class Cluster:
             foreign=foreign,
         )
         return replace(snap, **self.more)
+
+    def _live(self, shard: int, members: int, formed: SlotSet) -> Manifest:
+        stored = statefulset(shard, members, template=self.update.removeprefix("rev-"), formed=formed)
+        partition = members if self.live_partition is None else self.live_partition
+        return as_live(with_partition(stored, partition), update=self.update, current=self.current)
 
     def _pod(self, node: Node) -> Pod:
         label = node.label

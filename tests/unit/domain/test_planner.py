@@ -18,11 +18,13 @@ from cachecluster.domain.actions import (
     Meet,
     Promote,
     Release,
+    RemoveReplicas,
     Replicate,
     RollPod,
     SettleShard,
     SwitchOver,
 )
+from cachecluster.domain.drift import partition_of
 from cachecluster.domain.planner import plan
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, share
 from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, ObjectKey, Role
@@ -393,6 +395,57 @@ class TestRollout:
     def test_one_disruptive_action_at_a_time(self) -> None:
         cluster = replace(rolling(formed()), cordoned=frozenset({"host-a", "host-b"}))
         assert sum(a.disruptive for a in actions(cluster)) == 1
+
+
+class TestReplicasThatAreTooMany:
+    def shrinking(self, **more: Any) -> Cluster:
+        """Three members in each shard, and the spec asks for two."""
+        return replace(formed(2, 2), spec=spec_of(2, 1, **more), present={0: 3, 1: 3})
+
+    def test_one_shard_at_a_time(self) -> None:
+        [action] = actions(self.shrinking())
+        assert isinstance(action, RemoveReplicas)
+        assert (action.shard, action.manifest["spec"]["replicas"]) == (0, 2)
+        assert partition_of(action.manifest) == 2
+
+    def test_s6_a_primary_hands_over_before_it_is_removed(self) -> None:
+        cluster = self.shrinking()
+        for ordinal in (0, 1):
+            cluster = cluster.with_node(0, ordinal, role=Role.REPLICA, slots=NO_SLOTS, follows="id-0-2-0")
+        cluster = cluster.with_node(0, 2, role=Role.PRIMARY, slots=share(2)[0], follows=None, epoch=9)
+        cluster = cluster.with_node(0, 1, offset=200)
+        [action] = actions(cluster)
+        assert isinstance(action, SwitchOver)
+        assert (action.source.pod, action.destination.pod) == ("cart-0-2", "cart-0-1")
+
+    @pytest.mark.parametrize(
+        "changes", [{"up": False, "down_seconds": 3}, {"answers": False}, {"deleting": True}], ids=str
+    )
+    def test_s7_nobody_goes_while_somebody_who_stays_is_not_in_step(self, changes: dict[str, Any]) -> None:
+        cluster = self.shrinking().with_node(1, 1, **changes)
+        assert not of_type(cluster, RemoveReplicas)
+        assert Reason.SCALING_IN in reasons(cluster)
+
+    def test_who_goes_anyway_need_not_answer(self) -> None:
+        assert of_type(self.shrinking().with_node(1, 2, answers=False), RemoveReplicas)
+
+    def test_a_new_template_reaches_all_members_first(self) -> None:
+        cluster = replace(self.shrinking(), update="rev-t2", template="t2")
+        assert not of_type(cluster, RemoveReplicas)
+
+
+class TestReplicasThatAreMissing:
+    def growing(self, partition: int | None = None) -> Cluster:
+        """Two members in each shard, and the spec asks for three."""
+        return replace(formed(2, 1), spec=spec_of(2, 2), live_members=2, live_partition=partition)
+
+    def test_new_members_come_with_the_template_of_the_others(self) -> None:
+        applied = of_type(self.growing(), Apply)
+        assert [(a.manifest["spec"]["replicas"], partition_of(a.manifest)) for a in applied] == [(3, 3), (3, 3)]
+
+    def test_a_roll_under_way_goes_on(self) -> None:
+        applied = of_type(self.growing(partition=1), Apply)
+        assert [(a.manifest["spec"]["replicas"], partition_of(a.manifest)) for a in applied] == [(3, 1), (3, 1)]
 
 
 class TestZoneBalance:

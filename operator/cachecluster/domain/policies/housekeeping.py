@@ -5,6 +5,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
+from cachecluster.api.spec import DeletionPolicy
 from cachecluster.domain.actions import Delete
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.plan import Do, Verdict
@@ -52,4 +53,21 @@ def _complete(statefulset: Manifest) -> bool:
     )
 
 
-POLICIES: Final = (remove_leftovers,)
+def remove_volumes(now: Situation) -> Iterator[Verdict]:
+    """Volumes of members that were removed: kept, unless the user wants volumes deleted, and no slot waits for data."""
+    if now.spec.deletion_policy is not DeletionPolicy.DELETE or now.topology.uncovered:
+        return
+    expected = {
+        names.volume_claim(now.snap.ref.name, s.index, o) for s in now.topology.shards for o in range(s.expected)
+    }
+    mounted = {names.volume_claim(now.snap.ref.name, pod.shard, pod.ordinal) for pod in now.snap.pods}
+    for key, claim in sorted(now.snap.children.items()):
+        meta = claim["metadata"]
+        if key.kind != "PersistentVolumeClaim" or key.name in expected | mounted or "deletionTimestamp" in meta:
+            continue
+        if meta.get("annotations", {}).get(names.ANNOTATION_CLUSTER_UID) == now.snap.ref.uid:
+            message = f"{key} of a removed member is deleted, as deletionPolicy says"
+            yield Do(Delete(key, meta["uid"], meta["resourceVersion"]), Reason.CLEANING_UP, message)
+
+
+POLICIES: Final = (remove_leftovers, remove_volumes)

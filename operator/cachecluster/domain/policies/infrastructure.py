@@ -43,10 +43,16 @@ def _repair(desired: Manifest, live: Manifest) -> Iterator[Verdict]:
     """A StatefulSet whose template is in force keeps the partition that the rollout has given it."""
     key = key_of(desired)
     if key.kind == "StatefulSet" and _template_in_force(desired, live):
-        desired = with_partition(desired, partition_of(live))
+        desired = with_partition(desired, _partition(desired, live))
     where = difference(desired, live)
     if where is not None:
         yield Do(replacing(desired, live), Reason.REPAIRING_DRIFT, f"{key} differs at {where}")
+
+
+def _partition(desired: Manifest, live: Manifest) -> int:
+    """What the rollout has given it; with more members than before, all that was settled stays behind it."""
+    settled = partition_of(live) == live["spec"]["replicas"]
+    return int(desired["spec"]["replicas"]) if settled else partition_of(live)
 
 
 def replacing(desired: Manifest, live: Manifest) -> Apply:

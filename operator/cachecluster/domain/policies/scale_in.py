@@ -1,0 +1,57 @@
+"""Replicas that the spec no longer asks for go, shard after shard, the primary's role moved away first (S6, S7)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import RemoveReplicas, SwitchOver
+from cachecluster.domain.drift import key_of, with_members
+from cachecluster.domain.plan import Do, Verdict, Wait
+from cachecluster.domain.policies.pods import best_successor
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.snapshot import ObjectKey
+from cachecluster.domain.topology import Member, Shard
+
+
+def remove_replicas(now: Situation) -> Iterator[Verdict]:
+    """Only from a cluster that is whole but for the members that are to go."""
+    surplus = [s for s in now.topology.shards if 0 < s.wanted < s.expected]
+    if not surplus:
+        return
+    unsettled = next((f"shard {s.index}" for s in now.topology.shards if not _kept_are_in_step(s)), None)
+    if unsettled is not None:
+        message = f"replicas are removed once every node of {unsettled} that stays is in step with its primary"
+        yield Wait(Reason.SCALING_IN, message, 0.5)
+        return
+    yield _remove(now, surplus[0])
+
+
+def _remove(now: Situation, shard: Shard) -> Verdict:
+    leaving = [m for m in shard.members if m.pod.ordinal >= shard.wanted]
+    names = ", ".join(m.pod.name for m in leaving)
+    key = ObjectKey("StatefulSet", shard.name)
+    live = now.snap.children.get(key)
+    desired = next((m for m in now.snap.desired if key_of(m) == key), None)
+    if shard.primary in leaving and shard.primary is not None:
+        heir = best_successor(shard, [m for m in shard.replicas if m not in leaving])
+        if heir is None:
+            return Wait(Reason.SCALING_IN, f"{shard.primary.pod.name} is to go, but no replica is in step with it", 0.5)
+        message = f"shard {shard.index}: {heir.pod.name} takes over before {shard.primary.pod.name} is removed"
+        return Do(SwitchOver(shard.index, shard.primary.target, heir.target), Reason.SCALING_IN, message)
+    if live is None or desired is None or live["spec"]["replicas"] <= shard.wanted:
+        return Wait(Reason.SCALING_IN, f"shard {shard.index}: waiting until {names or 'its pods'} are gone", 0.5)
+    action = RemoveReplicas(shard.index, with_members(desired, shard.wanted), live["metadata"]["uid"])
+    return Do(action, Reason.SCALING_IN, f"shard {shard.index}: {names} is no longer wanted and goes")
+
+
+def _kept_are_in_step(shard: Shard) -> bool:
+    """A primary, and everybody who stays follows it; whoever goes need not answer, unless it is the primary."""
+    kept: list[Member] = [m for m in shard.members if m.pod.ordinal < shard.wanted]
+    return (
+        shard.primary is not None
+        and len(kept) == shard.wanted
+        and all(m.usable and (m is shard.primary or shard.follows(m)) for m in kept)
+    )
+
+
+POLICIES: Final = (remove_replicas,)
