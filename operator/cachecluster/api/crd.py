@@ -39,7 +39,14 @@ def definition() -> dict[str, Any]:
         "name": names.VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.topology.shards",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
         "additionalPrinterColumns": [_column(*c) for c in COLUMNS],
         "schema": {"openAPIV3Schema": _root()},
     }

@@ -310,7 +310,6 @@ class CacheClusterSpec(Model):
             "the engine of a living cluster cannot be changed; create a new CacheCluster and move the clients to it",
             at="engine",
         ),
-        _kept("topology.shards", "the number of shards"),
         _kept("persistence", "the persistence (mode, size, storageClassName)", default="None"),
         _kept("placement", "the placement (it would move pods away from their volumes)"),
         _kept("auth", "the authentication", default="Password"),
@@ -330,8 +329,7 @@ class CacheClusterSpec(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     topology: Topology = Field(
-        description="Shards and copies. Replicas can be added and removed at any time; the number of shards is fixed "
-        "once the cluster exists, in this version."
+        description="Shards and copies. Both numbers can be changed at any time: slots move with their keys."
     )
     resources: Resources = Field(description="Compute resources of each node. Edits are rolled out node by node.")
     persistence: Persistence | None = Field(

@@ -65,6 +65,24 @@ class Effective(Model):
     parameters_hash: str = Field(description="Hash of the parameters that the nodes were started with.")
 
 
+class Resharding(Model):
+    """Slots that move from shard to shard."""
+
+    from_: int = Field(ge=0, alias="from", description="Number of shards with slots when it began.")
+    to: int = Field(ge=1, description="Number of shards that the spec asks for.")
+    slots: int = Field(ge=0, description="Number of hash slots that are to move in all.")
+    slots_moved: int = Field(ge=0, description="Number of slots that have moved.")
+    keys_moved: int = Field(
+        ge=0, description="Number of keys that have moved with them; a restart of the operator may miss some."
+    )
+    progress_percent: int = Field(ge=0, le=100, description="Slots that have moved, of all that are to.")
+    started_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(description="When it began.")
+    elapsed_seconds: int = Field(default=0, ge=0, description="Seconds since then, as of these numbers.")
+    eta_seconds: int | None = Field(
+        default=None, ge=0, description="Seconds that it may still take at the pace so far; absent at first."
+    )
+
+
 class CacheClusterStatus(Model):
     """The observed state of the cache cluster, written by the operator."""
 
@@ -75,6 +93,12 @@ class CacheClusterStatus(Model):
     )
     reason: str = Field(description="The state in one CamelCase word, for people; programs read the conditions.")
     message: str = Field(description="The state in one sentence.")
+    replicas: int = Field(
+        default=0, ge=0, description="Number of shards that own slots: what the scale subresource reports."
+    )
+    selector: str = Field(
+        default="", description="Labels of the primaries, one for each shard: what an autoscaler measures."
+    )
     nodes: int = Field(ge=0, description="Number of nodes that the spec asks for.")
     ready_nodes: int = Field(ge=0, description="Number of nodes that are ready.")
     conditions: list[Condition] = Field(
@@ -90,6 +114,8 @@ class CacheClusterStatus(Model):
     effective: Effective | None = Field(
         default=None, description="What was last rolled out to every node; absent until the cluster is first complete."
     )
+
+    resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")
 
     @computed_field(description="Ready nodes of all nodes, for people: 5/6.")
     def ready(self) -> str:

@@ -123,7 +123,17 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """End the quarantine of a restarted former primary: its data is the newest there is (S5)."""
+    """Let applications and replicas in: to a restarted former primary whose data is the newest there is (S5), or to an
+    empty node that is to lead a new shard.
+    """
+
+    disruptive: ClassVar[bool] = False
+    node: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Make a node of a shard that is to go forget the cluster; it owns no slot and holds no key (S3)."""
 
     disruptive: ClassVar[bool] = False
     node: Target
@@ -213,6 +223,7 @@ Action = (
     | Forget
     | Promote
     | Release
+    | Reset
     | SwitchOver
     | MoveSlots
     | SettleSlots

@@ -22,6 +22,8 @@ class Wait:
     reason: Reason
     message: str
     seconds: float
+    stops_rest: bool = False
+    """No later policy may act in this pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from cachecluster.domain.policies import (
     infrastructure,
     membership,
     pods,
+    resharding,
     rollout,
     safety,
     scale_in,
@@ -31,6 +32,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *coverage.POLICIES,
     *pods.POLICIES,
     pods.leave_cordoned_hosts,
+    *resharding.POLICIES,
     *rollout.POLICIES,
     *scale_in.POLICIES,
     *balance.POLICIES,
@@ -47,7 +49,9 @@ def plan(snap: Snapshot) -> Plan:
     waits: list[Wait] = []
     blocks: list[Block] = []
     for policy in CHAIN:
+        stop = False
         for verdict in policy(now):
+            stop |= not isinstance(verdict, Do) and verdict.stops_rest
             match verdict:
                 case Do():
                     steps.append(verdict)
@@ -55,7 +59,7 @@ def plan(snap: Snapshot) -> Plan:
                     waits.append(verdict)
                 case Block():
                     blocks.append(verdict)
-        if blocks and blocks[-1].stops_rest:
+        if stop:
             break
     return Plan(_one_disruption(steps), tuple(waits), tuple(blocks))
 

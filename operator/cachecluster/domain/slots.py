@@ -78,6 +78,11 @@ ALL_SLOTS: Final = SlotSet(((0, SLOT_COUNT - 1),))
 NO_SLOTS: Final = SlotSet()
 
 
+def union(sets: Iterable[SlotSet]) -> SlotSet:
+    """All slots of all the sets."""
+    return SlotSet.from_ranges(pair for slots in sets for pair in slots.ranges)
+
+
 def share(shards: int) -> tuple[SlotSet, ...]:
     """Share all slots out over ``shards`` contiguous ranges whose sizes differ by at most one."""
     bounds = [SLOT_COUNT * i // shards for i in range(shards + 1)]

@@ -136,6 +136,8 @@ class NodeView:
     """Slots of its own that it is marked to give to a peer."""
     importing: tuple[OpenSlot, ...] = ()
     """Slots of others that it is marked to take from a peer."""
+    max_memory: int = 0
+    """maxmemory in bytes; 0: unlimited."""
 
     @property
     def myself(self) -> Peer:

@@ -14,10 +14,12 @@ from cachecluster.api.status import (
     Endpoints,
     PrimaryStatus,
     ReplicaStatus,
+    Resharding,
     ShardStatus,
 )
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
+from cachecluster.domain.progress import resharding_before, resharding_status
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, Snapshot
 from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe
@@ -35,6 +37,7 @@ STALLING: Final = frozenset(
         Reason.POD_UNSCHEDULABLE,
         Reason.ROLLOUT_STALLED,
         Reason.WOULD_LOSE_DATA,
+        Reason.INSUFFICIENT_MEMORY,
         Reason.DATA_LOSS,
         Reason.UNOWNED_KEYS,
     }
@@ -45,8 +48,8 @@ DATA_LOSS_SHOWN: Final = timedelta(days=1)
 Judgement = tuple[ConditionType, ConditionStatus, Reason, str]
 
 
-def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = ()) -> CacheClusterStatus:
-    """The status after a pass."""
+def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys_moved: int = 0) -> CacheClusterStatus:
+    """The status after a pass; ``keys_moved`` counts keys that changed shards since progress was last written."""
     topology = observe(snap)
     failures = [
         Block(Reason.OBJECT_REJECTED if o.rejected else Reason.ACTION_FAILED, f"{o.step.message}: {o.error}")
@@ -67,16 +70,20 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = ()) -> Cach
         *_data_loss(snap, blocks, outcomes),
     ]
     reason, message = _headline(plan, blocks, ready)
+    resharding = resharding_status(snap, topology, keys_moved)
     return CacheClusterStatus(
         observed_generation=snap.generation,
         reason=reason,
         message=message,
+        replicas=sum(s.primary is not None for s in topology.shards),
+        selector=f"{names.LABEL_CLUSTER}={snap.ref.name},{names.LABEL_ROLE}={names.ROLE_PRIMARY}",
         nodes=sum(s.expected for s in topology.shards),
         ready_nodes=sum(m.pod.ready for m in topology.members),
         conditions=[_condition(snap, j) for j in judgements],
         endpoints=_endpoints(snap) if topology.ever_formed else None,
-        shards=[_shard(topology, s) for s in topology.shards],
+        shards=_shards(snap, topology, resharding),
         effective=_effective(snap, topology, rolled[1] == "True"),
+        resharding=resharding,
     )
 
 
@@ -93,7 +100,8 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
         return kind, "False", Reason.FORMING, f"{', '.join(unsure)} does not see the whole cluster yet"
     if _was(snap, ConditionType.READY) != "True" and not all(s.healthy for s in topology.shards):
         return kind, "False", Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
-    return kind, "True", Reason.CLUSTER_READY, f"{len(topology.shards)} shards serve all slots"
+    serving = sum(s.primary is not None for s in topology.shards)
+    return kind, "True", Reason.CLUSTER_READY, f"{serving} shards serve all slots"
 
 
 def _state_ok(shard: Shard) -> bool:
@@ -126,7 +134,7 @@ def _degraded(topology: Topology) -> Judgement:
     kind = ConditionType.DEGRADED
     if not topology.ever_formed:
         return kind, "False", Reason.FORMING, "the cluster is not formed yet"
-    weak = [s for s in topology.shards if not s.healthy]
+    weak = [s for s in topology.shards if not (s.empty or s.healthy)]
     if not weak:
         return kind, "False", Reason.AS_EXPECTED, "every shard has all its copies"
     texts = [f"shard {s.index}: {_weakness(s)}" for s in weak]
@@ -243,6 +251,15 @@ def _condition(snap: Snapshot, judgement: Judgement) -> Condition:
 def _endpoints(snap: Snapshot) -> Endpoints:
     host = f"{names.endpoint_service(snap.ref.name)}.{snap.ref.namespace}.svc"
     return Endpoints(configuration=Endpoint(host=host, port=names.CACHE_PORT))
+
+
+def _shards(snap: Snapshot, topology: Topology, resharding: Resharding | None) -> list[ShardStatus]:
+    """The shards. While slots move, theirs are written together with the progress, not for every few that arrive."""
+    shards = [_shard(topology, s) for s in topology.shards]
+    if resharding is None or resharding != resharding_before(snap):
+        return shards
+    written = {s["name"]: s.get("slots", "") for s in snap.status.get("shards", ())}
+    return [s.model_copy(update={"slots": written.get(s.name, s.slots)}) for s in shards]
 
 
 def _shard(topology: Topology, shard: Shard) -> ShardStatus:

@@ -1,6 +1,7 @@
 """Who is who: pods, nodes, shards and slot owners put together from a snapshot's many partial views."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -8,7 +9,7 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.domain.actions import Target
 from cachecluster.domain.layout import layout_of
-from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
+from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share, union
 from cachecluster.domain.snapshot import (
     NodeId,
     NodeView,
@@ -72,11 +73,30 @@ class Shard:
     """Members that there should be just now: more than ``wanted`` until the rest has been let go."""
     members: tuple[Member, ...]
     slots: SlotSet
-    """Slots that this shard is meant to serve."""
+    """Slots that this shard is meant to serve: those that it has served, and those that nobody ever has and that fall
+    to it.
+    """
     formed: SlotSet
-    """Slots that it has served before; empty: it never held data."""
+    """Slots that it has served and that nobody else serves by now; empty: it holds no data."""
     primary: Member | None
     """The serving member that owns slots."""
+    newcomer: Member | None = None
+    """In a shard that has not got slots yet: the member that the others follow until it gets some."""
+
+    @property
+    def leaving(self) -> bool:
+        """The spec no longer asks for it: it goes once its slots have moved."""
+        return self.wanted == 0
+
+    @property
+    def empty(self) -> bool:
+        """It serves nothing, and no data is missing from it."""
+        return self.primary is None and not self.formed
+
+    @property
+    def head(self) -> Member | None:
+        """Whom its other members follow: its primary, or who is to become that with the first slots."""
+        return self.primary or self.newcomer
 
     @property
     def replicas(self) -> tuple[Member, ...]:
@@ -96,18 +116,14 @@ class Shard:
 
     @property
     def healthy(self) -> bool:
-        """Complete, with a primary that every other member follows in step."""
-        return (
-            self.complete
-            and self.primary is not None
-            and all(m is self.primary or self.follows(m) for m in self.members)
-        )
+        """Complete, with a head that every other member follows in step."""
+        return self.complete and self.head is not None and all(m is self.head or self.follows(m) for m in self.members)
 
     def follows(self, member: Member) -> bool:
-        """The member is in step with the shard's primary."""
-        if self.primary is None or self.primary.node is None or member.node is None:
+        """The member is in step with the shard's head."""
+        if self.head is None or self.head.node is None or member.node is None:
             return False
-        return member.synced and member.node.myself.primary_id == self.primary.node.node_id
+        return member.synced and member.node.myself.primary_id == self.head.node.node_id
 
 
 def _has_nothing(view: NodeView, blank: Collection[NodeId]) -> bool:
@@ -151,14 +167,8 @@ class Topology:
     @cached_property
     def uncovered(self) -> SlotSet:
         """Slots that no serving member owns."""
-        covered = NO_SLOTS
-        for member in self.members:
-            if member.serving and member.node is not None:
-                covered |= self.owners.get(member.node.node_id, NO_SLOTS)
-        everything = NO_SLOTS
-        for shard in self.shards:
-            everything |= shard.slots
-        return everything - covered
+        serving = (m.node.node_id for m in self.members if m.serving and m.node is not None)
+        return (ALL_SLOTS if self.shards else NO_SLOTS) - union(self.owners.get(i, NO_SLOTS) for i in serving)
 
 
 def observe(snap: Snapshot) -> Topology:
@@ -166,6 +176,8 @@ def observe(snap: Snapshot) -> Topology:
     owners, epochs = _owners(snap)
     layout = layout_of(snap)
     planned = dict(zip(layout.wanted, share(len(layout.wanted)), strict=True)) if layout.wanted else {}
+    annotated = {index: _formed(snap, names.shard_name(snap.ref.name, index)) for index in layout.members}
+    recorded = union(annotated.values())
     shards = []
     for index, expected in layout.members.items():
         members = tuple(
@@ -175,19 +187,35 @@ def observe(snap: Snapshot) -> Topology:
         )
         owning = [m for m in members if m.serving and m.node is not None and owners.get(m.node.node_id)]
         primary = max(owning, key=lambda m: len(owners[m.target.node_id]), default=None)
-        name = names.shard_name(snap.ref.name, index)
+        elsewhere = union(owners.get(v.node_id, NO_SLOTS) for v in _views_of_others(snap, index))
+        formed = annotated[index] - elsewhere
+        slots = formed | (planned.get(index, NO_SLOTS) - recorded)
         shard = Shard(
             index=index,
-            name=name,
+            name=names.shard_name(snap.ref.name, index),
             wanted=layout.wanted.get(index, 0),
             expected=expected,
             members=members,
-            slots=planned.get(index, NO_SLOTS),
-            formed=_formed(snap, name),
+            slots=slots,
+            formed=formed,
             primary=primary,
+            newcomer=_newcomer(members) if index in layout.wanted and not (primary or slots) else None,
         )
         shards.append(shard)
     return Topology(tuple(shards), owners, epochs)
+
+
+def _views_of_others(snap: Snapshot, shard: int) -> Iterator[NodeView]:
+    """What the nodes of all other shards say."""
+    pods = (pod.name for pod in snap.pods if pod.shard != shard)
+    return (view for name in pods if (view := snap.view(name)) is not None)
+
+
+def _newcomer(members: Sequence[Member]) -> Member | None:
+    """Of the empty members that have been opened: the one with the most followers."""
+    opened = [m for m in members if m.usable and m.node is not None and m.node.blank and not m.node.quarantined]
+    followed = Counter(m.node.myself.primary_id for m in members if m.node is not None)
+    return max(opened, key=lambda m: (followed[m.target.node_id], -m.pod.ordinal), default=None)
 
 
 def _zone(snap: Snapshot, pod: Pod, key: str) -> str | None:

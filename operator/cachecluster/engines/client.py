@@ -114,6 +114,10 @@ class NodeClient(Protocol):
         """CLUSTER FORGET; an id that is not known is fine."""
         ...
 
+    async def reset(self) -> None:
+        """CLUSTER RESET HARD: the node gets a new id and knows nobody; refused on a primary with keys."""
+        ...
+
     async def failover(self, kind: FailoverKind) -> None:
         """CLUSTER FAILOVER on a replica; OK of the graceful kind means only that it is scheduled."""
         ...

@@ -171,6 +171,10 @@ class ValkeyClient:
             if "Unknown node" not in str(error):
                 raise
 
+    async def reset(self) -> None:
+        """See NodeClient."""
+        await self._command("CLUSTER", "RESET", "HARD")
+
     async def failover(self, kind: FailoverKind) -> None:
         """See NodeClient."""
         match kind:

@@ -36,5 +36,7 @@ class Memory:
     """By node id."""
     taken_over: set[str] = field(default_factory=set)
     """uids of the pods on whose nodes a predecessor's connections have been ended."""
+    keys_moved: int = 0
+    """Keys that changed shards since the progress was last written."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""

@@ -19,6 +19,7 @@ from cachecluster.domain.actions import (
     Release,
     RemoveReplicas,
     Replicate,
+    Reset,
     RollPod,
     SettleShard,
     SettleSlots,
@@ -97,6 +98,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.promote(action, context)
         case Release():
             return node_actions.release(action, context)
+        case Reset():
+            return node_actions.reset(action, context)
         case SwitchOver():
             return node_actions.switch_over(action, context)
         case MoveSlots():

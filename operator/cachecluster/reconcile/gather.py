@@ -9,7 +9,7 @@ from cachecluster.api import names
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import present_members
 from cachecluster.domain.policies.infrastructure import owner_uid
-from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
 from cachecluster.domain.snapshot import (
     ClusterRef,
     ForeignId,
@@ -119,17 +119,16 @@ def _passwords(ref: ClusterRef, children: Mapping[ObjectKey, Manifest]) -> Passw
 
 
 def _formed(snapshot: Snapshot) -> dict[int, SlotSet]:
-    """Slots that each shard has served: as recorded, else as they are served right now for the first time."""
+    """Slots that each shard has served: as recorded and not moved elsewhere since, with those that it serves now. The
+    first time only when it serves all that fell to it.
+    """
     topology = observe(snapshot)
     formed = {}
     for shard in topology.shards:
-        serving = NO_SLOTS
-        for member in shard.members:
-            if member.node is not None:
-                serving |= topology.owners.get(member.node.node_id, NO_SLOTS)
-        slots = shard.formed or (serving if not shard.slots - serving else NO_SLOTS)
-        if slots:
-            formed[shard.index] = slots
+        ids = (m.node.node_id for m in shard.members if m.node is not None)
+        serving = union(topology.owners.get(i, NO_SLOTS) for i in ids)
+        if shard.formed | serving and (shard.formed or not shard.slots - serving):
+            formed[shard.index] = shard.formed | serving
     return formed
 
 

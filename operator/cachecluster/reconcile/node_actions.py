@@ -14,6 +14,7 @@ from cachecluster.domain.actions import (
     Promote,
     Release,
     Replicate,
+    Reset,
     SwitchOver,
     Target,
 )
@@ -142,6 +143,15 @@ async def release(action: Release, context: Context) -> None:
     """Switch the users on again (S5)."""
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
         await client.release()
+
+
+async def reset(action: Reset, context: Context) -> None:
+    """CLUSTER RESET HARD on a node that has nothing left; as a replica it would drop its keys (engine-facts §3)."""
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+        view = await client.view()
+        if view.keys or view.myself.slots or view.loading:
+            raise Doubt(f"{action.node.pod} has keys or slots")
+        await client.reset()
 
 
 async def switch_over(action: SwitchOver, context: Context) -> None:

@@ -25,6 +25,7 @@ API_VERSIONS = {
     "Pod": "v1",
     "PodDisruptionBudget": "policy/v1",
     "Service": "v1",
+    "StatefulSet": "apps/v1",
 }
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from cachecluster.api import names
+from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
+from cachecluster.domain.actions import MoveSlots
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
+from cachecluster.domain.progress import resharding_before, resharding_news
 from cachecluster.domain.snapshot import ClusterRef, Snapshot
 from cachecluster.domain.status import STALLING, derive
 from cachecluster.reconcile.context import Context
@@ -49,7 +52,11 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassR
     outcomes = await execute(plan, Context(ref, deps, reading.passwords))
     await _announce(snap, plan, outcomes, deps, memory)
     if snap.finalizer_visible:
-        await _report(snap, derive(snap, plan, outcomes), deps)
+        memory.keys_moved += sum(o.keys_moved for o in outcomes)
+        status = derive(snap, plan, outcomes, keys_moved=memory.keys_moved)
+        await _report(snap, status, deps)
+        if status.resharding != resharding_before(snap):
+            memory.keys_moved = 0
     return PassResult(plan, outcomes, _requeue(plan, outcomes))
 
 
@@ -70,7 +77,9 @@ async def _announce(
     for outcome in outcomes:
         step = outcome.step
         extra = {"cluster": str(snap.ref), "reason": step.reason.value}
-        if outcome.error is None:
+        if outcome.error is None and isinstance(step.action, MoveSlots):
+            log.debug("%s: %d keys", step.message, outcome.keys_moved, extra=extra)  # progress has Events of its own
+        elif outcome.error is None:
             log.info(step.message, extra=extra)
             kind: EventType = "Warning" if step.reason in STALLING else "Normal"
             await deps.events.record(snap.ref, kind, step.reason, step.message)
@@ -85,7 +94,11 @@ async def _announce(
 
 
 async def _report(snap: Snapshot, status: CacheClusterStatus, deps: Dependencies) -> None:
-    """Write the status if it differs from what is there."""
+    """Write the status if it differs from what is there; tell how far a resharding has come."""
     wanted = status.to_json()
+    news = resharding_news(resharding_before(snap), status.resharding)
+    if news is not None:
+        log.info(news, extra={"cluster": str(snap.ref), "reason": Reason.MOVING_SLOTS.value})
+        await deps.events.record(snap.ref, "Normal", Reason.MOVING_SLOTS, news)
     if wanted != snap.status:
         await deps.kube.patch_status(names.API_VERSION, names.KIND, snap.ref.namespace, snap.ref.name, wanted)

@@ -106,6 +106,13 @@ def failover(node: "Node", kind: FailoverKind) -> None:
         bus.transmit(primary.link, bus.packet(node, "MFSTART"))
 
 
+def reset(node: "Node") -> None:
+    """CLUSTER RESET HARD: a new id that knows nobody; a replica drops its data."""
+    if node.me.primary and node.keys:
+        raise Refused("ERR CLUSTER RESET can't be called with master nodes containing keys")
+    node.reset()
+
+
 def release(node: "Node") -> None:
     """ACL LOAD of the ordinary users: clients and replicas are let in again."""
     node.quarantined = False

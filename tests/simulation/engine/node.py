@@ -295,6 +295,20 @@ class Node:
             for token in tokens:
                 replication.remove(self, slot, token)
 
+    def reset(self) -> None:
+        """Begin anew as an empty primary (clusterReset)."""
+        if not self.me.primary:
+            replication.promote(self)
+            self.discard(self.tokens, "reset")
+            self.tokens = {}
+        election.reset_manual(self)
+        for row in [r for r in self.rows.values() if r is not self.me]:
+            self.drop_row(row)
+        self.current_epoch = self.last_vote_epoch = 0
+        self.me = Row(NodeId(self.new_id()), self.address, self.now(), self.new_id())
+        self.rows = {self.me.node_id: self.me}
+        self.update_state()
+
     def follow(self, primary: Row, *, full_sync: bool) -> None:
         """Become a replica (clusterSetPrimary)."""
         was_primary = self.me.primary

@@ -153,6 +153,10 @@ class Client:
             if "Unknown node" not in str(e):
                 raise
 
+    async def reset(self) -> None:
+        """CLUSTER RESET HARD."""
+        await self._command("reset")
+
     async def failover(self, kind: FailoverKind) -> None:
         """CLUSTER FAILOVER."""
         await self._command("failover", kind)

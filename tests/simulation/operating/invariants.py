@@ -110,6 +110,8 @@ class Watch:
                 self._releasing(node)
             case "set_slots":
                 self._setting_slots(node, *arguments)
+            case "reset":
+                self._resetting(node)
 
     def _promoting(self, node: Node, kind: FailoverKind) -> None:
         primary_id = node.me.primary_id
@@ -153,6 +155,10 @@ class Watch:
                 mine -= {t for some in other.tokens.values() for t in some}
         if mine:
             self.world.violate("S3", f"{node.ip} becomes a replica and holds {len(mine)} writes that nobody else has")
+
+    def _resetting(self, node: Node) -> None:
+        if node.me.slots or node.keys:
+            self.world.violate("S3", f"{node.ip} is reset although it has slots {node.me.slots}, {node.keys} keys")
 
     def _releasing(self, node: Node) -> None:
         mine = {t for some in node.tokens.values() for t in some}

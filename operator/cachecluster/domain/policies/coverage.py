@@ -5,11 +5,11 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import PersistenceMode
-from cachecluster.domain.actions import AssignSlots, Replicate
+from cachecluster.domain.actions import AssignSlots, Release, Replicate
 from cachecluster.domain.placement import choose_primaries
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.slots import SlotSet, union
 from cachecluster.domain.snapshot import Peer
 from cachecluster.domain.topology import Member, Shard
 
@@ -19,9 +19,7 @@ PATIENCE_SECONDS: Final = 20.0
 
 def cover_slots(now: Situation) -> Iterator[Verdict]:
     """Hand out slots that nobody owns: at first formation freely, later only as the data's loss allows (S2)."""
-    owned = NO_SLOTS
-    for slots in now.topology.owners.values():
-        owned |= slots
+    owned = union(now.topology.owners.values())
     chosen = _choose(now)
     for shard in now.topology.shards:
         missing = shard.slots - owned
@@ -35,7 +33,7 @@ def _choose(now: Situation) -> dict[int, Member]:
     """The member of each shard without a primary that should become it, with zones evened out (design §5)."""
     shards = now.topology.shards
     options = [_options(now, shard) for shard in shards]
-    fixed = {s.index: s.primary.zone for s in shards if s.primary is not None}
+    fixed = {s.index: s.head.zone for s in shards if s.head is not None}
     picks = choose_primaries([[m.zone for m in members] for members in options], fixed)
     return {shard: options[shard][i] for shard, i in picks.items()}
 
@@ -47,6 +45,22 @@ def _options(now: Situation, shard: Shard) -> list[Member]:
         return answering
     waited = now.snap.now - min(m.pod.created_at for m in answering)
     return answering if waited > PATIENCE_SECONDS else []
+
+
+def open_newcomers(now: Situation) -> Iterator[Verdict]:
+    """A shard that is added to a cluster with data gets its slots later, by moves. Until then it needs somebody for its
+    replicas to follow: a member that is opened, as every node is with its first task (ADR 0008).
+    """
+    chosen = _choose(now)
+    for shard in now.topology.shards:
+        if shard.head is not None or shard.formed or shard.slots or shard.leaving:
+            continue
+        leader = chosen.get(shard.index)
+        if leader is None:
+            yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: waiting for its pods to answer", 0.2)
+            continue
+        message = f"{leader.pod.name} is to lead the new shard {shard.index}"
+        yield Do(Release(leader.target), Reason.SCALING_OUT, message)
 
 
 def _first_time(shard: Shard, missing: SlotSet, leader: Member | None) -> Iterator[Verdict]:
@@ -123,4 +137,4 @@ def _suspects(now: Situation, member: Member) -> Iterator[Peer]:
     return (p for p in peers if p.suspected and p.node_id in now.topology.by_id)
 
 
-POLICIES: Final = (cover_slots, await_agreement)
+POLICIES: Final = (cover_slots, open_newcomers, await_agreement)

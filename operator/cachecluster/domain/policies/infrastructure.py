@@ -29,6 +29,8 @@ def keep_objects(now: Situation) -> Iterator[Verdict]:
     for desired in now.snap.desired:
         key = key_of(desired)
         live = now.snap.children.get(key)
+        if live is None and key in _retired(now):
+            continue
         if live is None:
             yield Do(Apply(desired, None), Reason.CREATING_OBJECTS, f"creating {key}")
         elif owner_uid(live) != now.snap.ref.uid:
@@ -37,6 +39,14 @@ def keep_objects(now: Situation) -> Iterator[Verdict]:
             yield Wait(Reason.REPAIRING_DRIFT, f"{key} is being deleted; it will be created again", 0.5)
         else:
             yield from _repair(desired, live)
+
+
+def _retired(now: Situation) -> set[ObjectKey]:
+    """StatefulSets of shards that are to go and hold no slot any more: they are not created again."""
+    if now.topology.uncovered:
+        return set()
+    gone = (s for s in now.topology.shards if s.leaving and s.empty)
+    return {ObjectKey("StatefulSet", s.name) for s in gone}
 
 
 def _repair(desired: Manifest, live: Manifest) -> Iterator[Verdict]:

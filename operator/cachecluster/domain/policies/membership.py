@@ -18,7 +18,7 @@ FULL_MESH_LIMIT: Final = 24
 
 def introduce_nodes(now: Situation) -> Iterator[Verdict]:
     """Members that do not know each other, or only at an old address, meet (S4: only pods of this cluster)."""
-    present = [m for m in now.topology.members if m.usable]
+    present = [m for s in now.topology.shards for m in s.members if m.usable and not _has_left(s, m)]
     if len(present) < 2:
         return
     pairs = tuple((a.target.node_id, b.target.node_id) for a, b in _acquaintances(present) if _strangers(a, b))
@@ -35,6 +35,11 @@ def introduce_nodes(now: Situation) -> Iterator[Verdict]:
         reason = Reason.FORMING
     message = f"introducing {', '.join(n.pod for n in nodes)} to each other"
     yield Do(Meet(nodes, pairs, _first_epochs(now, present)), reason, message)
+
+
+def _has_left(shard: Shard, member: Member) -> bool:
+    """Its shard is to go, and it has neither slots nor keys any more."""
+    return shard.leaving and member.node is not None and member.node.blank
 
 
 def _acquaintances(present: Sequence[Member]) -> Iterator[tuple[Member, Member]]:
@@ -84,9 +89,9 @@ def _serial(now: Situation, member: Member) -> int:
 
 
 def attach_replicas(now: Situation) -> Iterator[Verdict]:
-    """Every member of a shard but its primary follows that primary (S3: never at the cost of keys nobody else has)."""
+    """Every member of a shard but its head follows that (S3: never at the cost of keys nobody else has)."""
     for shard in now.topology.shards:
-        primary = shard.primary
+        primary = shard.head
         if primary is None or primary.node is None:
             continue
         for member in shard.members:

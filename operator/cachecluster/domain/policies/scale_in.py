@@ -1,15 +1,15 @@
-"""Replicas that the spec no longer asks for go, shard after shard, the primary's role moved away first (S6, S7)."""
+"""What the spec no longer asks for goes: replicas, the primary's role moved away first, and empty shards (S6, S7)."""
 
 from collections.abc import Iterator
 from typing import Final
 
 from cachecluster.api.reasons import Reason
-from cachecluster.domain.actions import RemoveReplicas, SwitchOver
+from cachecluster.domain.actions import Delete, RemoveReplicas, Reset, SwitchOver
 from cachecluster.domain.drift import key_of, with_members
 from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.pods import best_successor
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import ObjectKey
+from cachecluster.domain.snapshot import ObjectKey, Role
 from cachecluster.domain.topology import Member, Shard
 
 
@@ -18,7 +18,8 @@ def remove_replicas(now: Situation) -> Iterator[Verdict]:
     surplus = [s for s in now.topology.shards if 0 < s.wanted < s.expected]
     if not surplus:
         return
-    unsettled = next((f"shard {s.index}" for s in now.topology.shards if not _kept_are_in_step(s)), None)
+    staying = (s for s in now.topology.shards if not s.leaving)
+    unsettled = next((f"shard {s.index}" for s in staying if not _kept_are_in_step(s)), None)
     if unsettled is not None:
         message = f"replicas are removed once every node of {unsettled} that stays is in step with its primary"
         yield Wait(Reason.SCALING_IN, message, 0.5)
@@ -54,4 +55,29 @@ def _kept_are_in_step(shard: Shard) -> bool:
     )
 
 
-POLICIES: Final = (remove_replicas,)
+def retire_shards(now: Situation) -> Iterator[Verdict]:
+    """Shards without slots that the spec no longer asks for: their nodes forget the cluster, are forgotten by everybody
+    (membership does that), and only then their pods go (S6).
+    """
+    for shard in now.topology.shards:
+        live = now.snap.children.get(ObjectKey("StatefulSet", shard.name))
+        if not (shard.leaving and shard.empty) or live is None:
+            continue
+        if now.topology.uncovered or not shard.complete:
+            message = f"shard {shard.index} has given its slots away; its pods go when each of its nodes has answered"
+            yield Wait(Reason.SCALING_IN, message, 0.5)
+            continue
+        known = [m for m in shard.members if m.node is not None and len(m.node.peers) > 1]
+        # Replicas first: one that loses its primary's row could not be told from one that has lost its primary.
+        for member in sorted(known, key=lambda m: m.node is not None and m.node.role is Role.PRIMARY):
+            message = f"{member.pod.name} has nothing left and leaves the cluster"
+            yield Do(Reset(member.target), Reason.SCALING_IN, message)
+        if known or now.snap.foreign:
+            yield Wait(Reason.SCALING_IN, f"shard {shard.index}: waiting until every node has forgotten it", 0.3)
+            continue
+        meta = live["metadata"]
+        action = Delete(ObjectKey("StatefulSet", shard.name), meta["uid"], meta["resourceVersion"])
+        yield Do(action, Reason.SCALING_IN, f"shard {shard.index} is empty and goes")
+
+
+POLICIES: Final = (remove_replicas, retire_shards)

@@ -1,0 +1,98 @@
+"""Shards are added to a running cluster and taken away under load: no write is lost, and nobody else restarts."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.conftest import Seeds
+from tests.simulation.operating.faults import Faults
+from tests.simulation.schedules import VERSIONS
+from tests.simulation.test_faults import PERSISTENT, Running
+from tests.simulation.world import World
+
+SETTLED_SECONDS = 600.0
+
+
+@pytest.fixture(params=range(2))
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(request.param) as world:
+        yield world
+
+
+def scale(running: Running, shards: int) -> None:
+    """kubectl scale."""
+    running.world.edit(running.ref, lambda spec: spec["topology"].update(shards=shards))
+
+
+def assert_shared_evenly(world: World) -> None:
+    """Every shard owns as many slots as any other, or one more."""
+    sizes = [len(n.me.slots) for n in world.watch.living("cart") if n.me.primary and n.me.slots]
+    assert max(sizes) - min(sizes) <= 1, sizes
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 6), (6, 3), (3, 1), (1, 3), (5, 4), (2, 3)])
+def test_slots_and_keys_follow_the_number_of_shards(world: World, before: int, after: int) -> None:
+    running = Running(world, (before, 1))
+    pods = running.pods()
+    scale(running, after)
+    running.recovers(SETTLED_SECONDS)
+    assert len(running.pods()) == after * 2
+    assert all(uid == pods[name] for name, uid in running.pods().items() if name in pods)
+    assert_shared_evenly(world)
+    assert not world.watch.losses
+
+
+def test_there_and_back_again(world: World) -> None:
+    running = Running(world, (3, 1))
+    for shards in (6, 3):
+        scale(running, shards)
+        running.recovers(SETTLED_SECONDS)
+        assert_shared_evenly(world)
+    assert not world.watch.losses
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_another_edit_in_the_middle_is_picked_up(world: World, after: int) -> None:
+    running = Running(world, (3, 1))
+    scale(running, 6)
+    world.wait(14)
+    scale(running, after)
+    running.recovers(SETTLED_SECONDS)
+    assert len(running.pods()) == after * 2
+    assert_shared_evenly(world)
+    assert not world.watch.losses
+
+
+@pytest.mark.parametrize("mode", PERSISTENT)
+def test_shards_with_volumes_go_and_come_back(world: World, mode: str) -> None:
+    running = Running(world, (3, 1), persistence=PERSISTENT[mode])
+    for shards in (2, 3):
+        scale(running, shards)
+        running.recovers(SETTLED_SECONDS)
+    assert not world.watch.losses
+
+
+def test_shards_without_replicas(world: World) -> None:
+    running = Running(world, (2, 0))
+    for shards in (4, 1, 2):
+        scale(running, shards)
+        running.recovers(SETTLED_SECONDS)
+    assert not world.watch.losses
+
+
+@pytest.mark.share(0.06)
+def test_scaling_under_crashes_and_losses(seeds: Seeds) -> None:
+    for seed in seeds:
+        chance = random.Random(seed)  # noqa: S311
+        with World(seed) as world:
+            running = Running(world, (chance.randint(1, 4), chance.randint(0, 2)), version=chance.choice(VERSIONS))
+            faults = Faults(crash=chance.choice((0.02, 0.1)), lost_reply=0.1, lost_request=0.02, stale_list=0.1)
+            world.disturb(faults)
+            for _ in range(chance.randint(1, 3)):
+                scale(running, chance.randint(1, 6))
+                world.wait(chance.uniform(1, 25))
+            world.calm()
+            running.recovers(SETTLED_SECONDS)
+            assert_shared_evenly(world)
+            assert not world.watch.losses
