@@ -12,6 +12,7 @@ from cachecluster.domain.policies import (
     infrastructure,
     membership,
     pods,
+    requests,
     rollout,
     safety,
 )
@@ -28,6 +29,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *coverage.POLICIES,
     *pods.POLICIES,
     pods.leave_cordoned_hosts,
+    *requests.POLICIES,
     *rollout.POLICIES,
     *balance.POLICIES,
     *housekeeping.POLICIES,

@@ -47,3 +47,5 @@ class Facts:
     """None until the system Secret exists: the Secrets made from it are then left out."""
     formed: Mapping[int, SlotSet] = field(default_factory=dict)
     """Slots that each shard has served, by shard index; absent: it never held data."""
+    restarts: Mapping[int, str] = field(default_factory=dict)
+    """The restart that a shard's pods are to have behind them, by shard index; absent: none was asked for."""
