@@ -1,12 +1,20 @@
 """Failovers and restarts that people ask for: done once, no write lost, whatever happens to the operator meanwhile."""
 
+import io
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from cachecluster.api import names
+from cachecluster.cli.kubectl_cache.plan import plan
+from cachecluster.cli.kubectl_cache.screen import Screen
+from cachecluster.cli.kubectl_cache.session import Session
 from cachecluster.domain.requests import failover_request
-from tests.simulation.operating.faults import Faults
+from tests.simulation.operating.connector import Connector
+from tests.simulation.operating.faults import NO_FAULTS, Faults, Interference
+from tests.simulation.operating.kube import Kube
 from tests.simulation.test_faults import PERSISTENT, Running
 from tests.simulation.world import World
 
@@ -144,3 +152,36 @@ def test_s8_requested_restart_of_sole_copies_needs_leave_of_its_own(world: World
     world.accept_loss(running.ref)
     running.recovers(120)
     assert running.pods() != before
+
+
+class TestPlan:
+    """``kubectl cache plan`` runs the operator's own gather and planner, and leaves no trace."""
+
+    def plan(self, running: Running) -> dict[str, Any]:
+        world, out = running.world, io.StringIO()
+        way = Interference(world.clock, NO_FAULTS, "somebody with kubectl")
+        session = Session(
+            kube=Kube(world.server, way),
+            namespace=running.ref.namespace,
+            screen=Screen(out, "json"),
+            operator_namespace=world.operator_namespace,
+            now=world.clock.now,
+        )
+        assert world.loop.run_until_complete(plan(session, running.ref.name, Connector(world.network, way))) == 0
+        assert way.writes == 0
+        found: dict[str, Any] = json.loads(out.getvalue())
+        return found
+
+    def test_of_a_converged_cluster_is_empty(self, world: World) -> None:
+        found = self.plan(Running(world))
+        assert (found["nodes"], found["unreachable"]) == (6, {})
+        assert [found[part] for part in ("steps", "waits", "blocks")] == [[], [], []]
+
+    def test_is_what_the_operator_does_next(self, world: World) -> None:
+        running = Running(world)
+        world.stop_operators()
+        _restart(running)
+        assert {step["action"] for step in self.plan(running)["steps"]} == {"Apply"}
+        assert not [p for p in world.passwords if p in str(self.plan(running))]
+        world.start_operator(running.ref)
+        running.recovers(400)

@@ -22,10 +22,10 @@ def pod_in(request: str) -> str:
     return request.partition("@")[0]
 
 
-def open_failover(snap: Snapshot) -> str | None:
-    """The request for a failover, unless there is none or it has been carried out."""
-    request = snap.annotations.get(names.ANNOTATION_FAILOVER)
-    return request if request and request != snap.status.get("lastHandledFailover") else None
+def open_failover(annotations: Mapping[str, str], status: Manifest) -> str | None:
+    """The request for a failover, unless there is none or the status says that it has been carried out."""
+    request = annotations.get(names.ANNOTATION_FAILOVER)
+    return request if request and request != status.get("lastHandledFailover") else None
 
 
 def shard_in(request: str, snap: Snapshot, topology: Topology) -> Shard | None:
@@ -40,7 +40,7 @@ def _pods(snap: Snapshot, shard: Shard) -> frozenset[str]:
 
 def handled_failover(snap: Snapshot, topology: Topology) -> str | None:
     """For the status: the open request once another pod leads, else the last one that was carried out."""
-    request = open_failover(snap)
+    request = open_failover(snap.annotations, snap.status)
     if request is not None:
         shard = shard_in(request, snap, topology)
         if shard is not None and shard.primary is not None and shard.primary.pod.name != pod_in(request):

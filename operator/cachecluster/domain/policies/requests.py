@@ -19,7 +19,7 @@ _SHOWN: Final = 80
 
 def fail_over_on_request(now: Situation) -> Iterator[Verdict]:
     """The named pod hands its role to a replica in step; if another pod leads already, there is nothing to do."""
-    request = open_failover(now.snap)
+    request = open_failover(now.snap.annotations, now.snap.status)
     if request is None:
         return
     shard = shard_in(request, now.snap, now.topology)
