@@ -59,14 +59,16 @@ def test_requested_failover_loses_no_write_and_restarts_nobody(world: World, sha
 def test_request_that_was_carried_out_is_not_carried_out_again(world: World) -> None:
     running = Running(world)
     first = world.primary(0)
-    _ask(running, first.key.name)
+    request = _ask(running, first.key.name)
     running.recovers()
-    _ask(running, world.primary(0).key.name, "later")
-    running.recovers()
-    assert world.primary(0) is first
-    running.world.annotate(running.ref, names.ANNOTATION_FAILOVER, None)
+    world.kubelets.kill(world.primary(0))  # the role comes back, with the annotation still in its place
     running.recovers()
     assert world.primary(0) is first
+    assert _handled(running) == request
+    later = _ask(running, first.key.name, "later")
+    running.recovers()
+    assert world.primary(0) is not first
+    assert _handled(running) == later
 
 
 def test_requested_failover_under_crashes_of_the_operator(world: World) -> None:
@@ -167,8 +169,10 @@ class TestPlan:
             operator_namespace=world.operator_namespace,
             now=world.clock.now,
         )
+        sessions = [n.operator_sessions for n in world.watch.living("cart")]
         assert world.loop.run_until_complete(plan(session, running.ref.name, Connector(world.network, way))) == 0
         assert way.writes == 0
+        assert [n.operator_sessions for n in world.watch.living("cart")] == sessions, "the operator was disconnected"
         found: dict[str, Any] = json.loads(out.getvalue())
         return found
 

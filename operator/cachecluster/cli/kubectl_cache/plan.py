@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cachecluster.api import names
 from cachecluster.cli.kubectl_cache.screen import table
 from cachecluster.cli.kubectl_cache.session import Problem, Session
 from cachecluster.domain.plan import Plan
@@ -15,6 +14,8 @@ from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.gather import Gone, gather
 from cachecluster.reconcile.hosts import HostCache
 
+_DEPLOYMENT: Final = "cachecluster-operator"
+"""As the chart names it, unless the release is called otherwise."""
 _SHOWN: Final = 3
 """Silent nodes that are named."""
 
@@ -41,7 +42,7 @@ async def plan(session: Session, name: str, nodes: NodeConnector) -> int:
 
 def _in_its_pod(ref: ClusterRef, session: Session) -> str:
     """The same command where the nodes can be reached, with the operator's rights."""
-    where = f"kubectl exec -n {session.operator_namespace} deploy/{names.FIELD_MANAGER}"
+    where = f"kubectl exec -n {session.operator_namespace} deploy/{_DEPLOYMENT}"
     return f"{where} -- kubectl-cache plan -n {ref.namespace} {ref.name}"
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.cli.kubectl_cache.screen import Screen
-from cachecluster.kube.api import KubeApi, NotFound
+from cachecluster.kube.api import KubeApi, NotFound, Rejected
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks at a cluster that is waited for."""
@@ -38,9 +38,15 @@ class Session:
         try:
             return await self.kube.get(names.API_VERSION, names.KIND, self.namespace, name)
         except NotFound:
-            others = [str(c["metadata"]["name"]) for c in await self.clusters()]
-            there = f"there are {', '.join(sorted(others))}" if others else "there is none"
-            raise Problem(f"no CacheCluster {name} in namespace {self.namespace}: {there}") from None
+            raise Problem(f"no CacheCluster {name} in namespace {self.namespace}{await self._others()}") from None
+
+    async def _others(self) -> str:
+        """What there is instead, for who may know."""
+        try:
+            others = sorted(str(c["metadata"]["name"]) for c in await self.clusters())
+        except Rejected:
+            return ""
+        return f": there are {', '.join(others)}" if others else ": there is none"
 
     async def clusters(self) -> Sequence[dict[str, Any]]:
         """All CacheClusters of the namespace; raises Problem if this Kubernetes does not know the kind."""
