@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
+from cachecluster.cli.kubectl_cache.body import condition_of, formed, headline_of, status_of, up_to_date
 from cachecluster.cli.kubectl_cache.screen import Palette, span, table
-from cachecluster.cli.kubectl_cache.session import condition_of, formed, headline_of, status_of, up_to_date
 from cachecluster.domain.policies.pods import pod_problem
 from cachecluster.domain.snapshot import Pod
 

@@ -6,14 +6,7 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
-from cachecluster.cli.kubectl_cache.session import (
-    annotations_of,
-    condition_of,
-    formed,
-    headline_of,
-    status_of,
-    up_to_date,
-)
+from cachecluster.cli.kubectl_cache.body import annotations_of, condition_of, formed, headline_of, status_of, up_to_date
 from cachecluster.domain.requests import open_failover
 from cachecluster.reconcile.pods import parse_pod
 

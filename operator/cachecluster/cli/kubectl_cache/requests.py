@@ -4,14 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cachecluster.api import names
-from cachecluster.cli.kubectl_cache.session import (
-    LOOK_SECONDS,
-    Problem,
-    Session,
-    annotations_of,
-    headline_of,
-    status_of,
-)
+from cachecluster.cli.kubectl_cache.body import annotations_of, headline_of, status_of
+from cachecluster.cli.kubectl_cache.session import LOOK_SECONDS, Problem, Session
 from cachecluster.domain.requests import failover_request, open_failover
 from cachecluster.kube.api import Conflict, Throttled, Unavailable
 
