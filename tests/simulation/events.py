@@ -5,6 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from cachecluster.api import names
+from cachecluster.domain.requests import failover_request
 from cachecluster.domain.snapshot import ClusterRef
 from tests.simulation.kubernetes.store import Key
 
@@ -110,6 +111,19 @@ def resize_shards(world: "World", ref: ClusterRef, chance: Random) -> None:
     world.edit(ref, lambda spec: spec["topology"].update(replicasPerShard=count))
 
 
+def request_failover(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """Somebody asks a pod, a primary or not, to stop being a primary."""
+    boxes = _running(world, ref)
+    if boxes:
+        request = failover_request(chance.choice(boxes).key.name, f"{world.clock.now():.3f}")
+        world.annotate(ref, names.ANNOTATION_FAILOVER, request)
+
+
+def request_restart(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """Somebody wants every pod replaced."""
+    world.annotate(ref, names.ANNOTATION_RESTARTED, f"{world.clock.now():.3f}")
+
+
 def bad_image(world: "World", ref: ClusterRef, chance: Random) -> None:
     """An image that no registry has, taken back later."""
     world.kubelets.bad_images.add("example/none:8.1")
@@ -122,13 +136,7 @@ def bad_image(world: "World", ref: ClusterRef, chance: Random) -> None:
 
 
 GENTLE: Final[tuple[Event, ...]] = (
-    kill_process,
-    delete_pod,
-    delete_child,
-    cordon,
-    hide_node,
-    kill_operator,
-    roll,
-    resize_shards,
+    *(kill_process, delete_pod, delete_child, cordon, hide_node, kill_operator),
+    *(roll, resize_shards, request_failover, request_restart),
 )
 ROUGH: Final[tuple[Event, ...]] = (*GENTLE, bad_image, kill_all_processes, delete_all_pods)

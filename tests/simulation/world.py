@@ -137,13 +137,23 @@ class World:
         self.note(f"user edits the spec: {body['spec']}")
         self.store.update(body)
 
-    def accept_loss(self, ref: ClusterRef) -> None:
-        """The user allows that nodes restart whose data exists nowhere else."""
+    def annotate(self, ref: ClusterRef, key: str, value: str | None) -> None:
+        """A user annotates the CacheCluster; None takes the annotation away."""
         body = self.cluster(ref)
-        generation = str(body["metadata"]["generation"])
-        body["metadata"].setdefault("annotations", {})[names.ANNOTATION_ACCEPT_LOSS] = generation
-        self.watch.loss_accepted = True
+        annotations = body["metadata"].setdefault("annotations", {})
+        annotations.pop(key, None)
+        if value is not None:
+            annotations[key] = value
+        self.note(f"user annotates: {key}={value}")
         self.store.update(body)
+
+    def accept_loss(self, ref: ClusterRef) -> None:
+        """The user allows that nodes restart whose data exists nowhere else, as the message asks for it."""
+        metadata = self.cluster(ref)["metadata"]
+        restart = metadata.get("annotations", {}).get(names.ANNOTATION_RESTARTED)
+        self.watch.loss_accepted = True
+        consent = str(metadata["generation"]) + (f"@{restart}" if restart else "")
+        self.annotate(ref, names.ANNOTATION_ACCEPT_LOSS, consent)
 
     def condition(self, ref: ClusterRef, kind: str) -> str:
         """Status of a condition."""

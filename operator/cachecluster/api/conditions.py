@@ -1,7 +1,7 @@
 """Conditions of a CacheCluster: their types, and how one looks in ``status.conditions``."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,16 @@ class ConditionType(StrEnum):
     """Every node runs the image, resources and parameters of the spec."""
     DATA_LOSS = "DataLoss"
     """Abnormal-true: slots lost their data; stays for a day after it was last noticed (S2)."""
+
+    @property
+    def wanted(self) -> ConditionStatus:
+        """The status that it has while all is well."""
+        return "False" if self in _ABNORMAL_TRUE else "True"
+
+
+_ABNORMAL_TRUE: Final = frozenset(
+    {ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.DEGRADED, ConditionType.DATA_LOSS}
+)
 
 
 class Condition(Model):

@@ -27,7 +27,14 @@ ANNOTATION_FORMED: Final = f"{GROUP}/formed"
 """On a shard's StatefulSet: the slots that this shard has served. Absent: it has never held data."""
 
 ANNOTATION_ACCEPT_LOSS: Final = f"{GROUP}/accept-data-loss"
-"""On the CacheCluster: its generation, to let nodes restart whose data exists nowhere else (S8)."""
+"""On the CacheCluster: what lets nodes restart whose data exists nowhere else, as the message asks for it (S8)."""
+
+ANNOTATION_FAILOVER: Final = f"{GROUP}/failover-from"
+"""On the CacheCluster: the pod that is to stop being a primary, once; after an ``@`` anything that makes the request
+differ from the last one (``cart-0-1@2026-01-31T12:00:00Z``)."""
+
+ANNOTATION_RESTARTED: Final = f"{GROUP}/restarted-at"
+"""On the CacheCluster: another value replaces every pod, one at a time. On a pod: the restart that it came with."""
 
 ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
 """On a volume claim: the CacheCluster whose data it holds, told from an earlier one of the same name."""

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     FORGETTING_NODE = "ForgettingNode"
     LABELLING_ROLE = "LabellingRole"
     SWITCHING_OVER = "SwitchingOver"
+    FAILOVER_REQUESTED = "FailoverRequested"
     PRIMARY_LOST = "PrimaryLost"
     NODE_CORDONED = "NodeCordoned"
     RESTORING_ZONE_BALANCE = "RestoringZoneBalance"
@@ -37,6 +38,7 @@ class Reason(StrEnum):
     # held back
     PAUSED = "Paused"
     INVALID_SPEC = "InvalidSpec"
+    INVALID_REQUEST = "InvalidRequest"
     OBJECT_NOT_OURS = "ObjectNotOurs"
     OBJECT_REJECTED = "ObjectRejected"
     SYSTEM_SECRET_MISSING = "SystemSecretMissing"

@@ -1,12 +1,16 @@
 """What the operator reports under ``status``. Integers with units, no floats, no heartbeats."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, computed_field
 
+from cachecluster.api import names
 from cachecluster.api.conditions import Condition
 from cachecluster.api.rules import Model
+
+REQUEST_LENGTH: Final = 512
+"""Characters of a request that the status can confirm; a pod's name takes at most 253 of them."""
 
 
 def _list_map(key: str) -> dict[str, Any]:
@@ -113,6 +117,10 @@ class CacheClusterStatus(Model):
     )
     effective: Effective | None = Field(
         default=None, description="What was last rolled out to every node; absent until the cluster is first complete."
+    )
+    last_handled_failover: Annotated[str, Field(max_length=REQUEST_LENGTH)] | None = Field(
+        default=None,
+        description=f"Value of the annotation {names.ANNOTATION_FAILOVER} that was last carried out; it is not again.",
     )
 
     resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")

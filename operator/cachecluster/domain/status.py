@@ -20,13 +20,15 @@ from cachecluster.api.status import (
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
 from cachecluster.domain.progress import resharding_before, resharding_status
+from cachecluster.domain.requests import handled_failover
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, Snapshot
-from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe
+from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe, weakness
 
 STALLING: Final = frozenset(
     {
         Reason.INVALID_SPEC,
+        Reason.INVALID_REQUEST,
         Reason.OBJECT_NOT_OURS,
         Reason.OBJECT_REJECTED,
         Reason.SYSTEM_SECRET_MISSING,
@@ -84,6 +86,7 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
         shards=_shards(snap, topology, resharding),
         effective=_effective(snap, topology, rolled[1] == "True"),
         resharding=resharding,
+        last_handled_failover=handled_failover(snap, topology),
     )
 
 
@@ -137,19 +140,9 @@ def _degraded(topology: Topology) -> Judgement:
     weak = [s for s in topology.shards if not (s.empty or s.healthy)]
     if not weak:
         return kind, "False", Reason.AS_EXPECTED, "every shard has all its copies"
-    texts = [f"shard {s.index}: {_weakness(s)}" for s in weak]
+    texts = [f"shard {s.index}: {weakness(s)}" for s in weak]
     reason = Reason.SLOTS_UNCOVERED if any(s.primary is None for s in weak) else Reason.NO_SYNCED_REPLICA
     return kind, "True", reason, "; ".join(texts[:5]) + (f"; and {len(texts) - 5} more" if len(texts) > 5 else "")
-
-
-def _weakness(shard: Shard) -> str:
-    if shard.primary is None:
-        return "no primary that answers"
-    absent = [m.pod.name for m in shard.members if not m.usable]
-    if absent or len(shard.members) < shard.expected:
-        return f"{', '.join(absent) or 'a pod'} does not answer"
-    behind = [m.pod.name for m in shard.members if m is not shard.primary and not m.synced]
-    return f"{', '.join(behind) or 'a replica'} is not in step with {shard.primary.pod.name}"
 
 
 def _covered(topology: Topology) -> Judgement:

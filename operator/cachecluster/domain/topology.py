@@ -258,3 +258,14 @@ def crowded_zone(topology: Topology) -> str | None:
     if len(zones) < 3 or len(primaries) < 3:
         return None
     return next((z for z in sorted(zones) if primaries.count(z) * 2 > len(primaries)), None)
+
+
+def weakness(shard: Shard) -> str:
+    """What a shard that is not healthy lacks, for people."""
+    if shard.primary is None:
+        return "no primary that answers"
+    absent = [m.pod.name for m in shard.members if not m.usable]
+    if absent or len(shard.members) < shard.expected:
+        return f"{', '.join(absent) or 'a pod'} does not answer"
+    behind = [m.pod.name for m in shard.members if m is not shard.primary and not m.synced]
+    return f"{', '.join(behind) or 'a replica'} is not in step with {shard.primary.pod.name}"

@@ -19,7 +19,6 @@ STATUS_FIELD_MANAGER: Final = f"{names.FIELD_MANAGER}-status"
 PAGE: Final = 500
 """Objects per list request, as many as client-go's pager asks for (k8s.io/client-go/tools/pager)."""
 _RESTARTS: Final = 3
-_OURS: Final = {"fieldManager": names.FIELD_MANAGER}
 _JSON: Final = "application/json"
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
@@ -71,8 +70,14 @@ class KubeClient:
         timeout: float = 15.0,
         concurrency: int = 32,
         observe: Observer = _unobserved,
+        agent: str = names.FIELD_MANAGER,
     ) -> None:
-        """``timeout`` is in seconds per request, not counting the wait for one of ``concurrency`` places."""
+        """``timeout`` is in seconds per request, not counting the wait for one of ``concurrency`` places.
+
+        ``agent`` is the name under which the API server keeps what is written here.
+        """
+        self._agent = agent
+        self._ours = {"fieldManager": agent}
         self._credentials = credentials
         self._seconds = timeout
         self._concurrency = concurrency
@@ -112,22 +117,22 @@ class KubeClient:
 
     async def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """See KubeApi."""
-        return await self._call(_write("create", "POST", manifest, _OURS, _JSON))
+        return await self._call(_write("create", "POST", manifest, self._ours, _JSON))
 
     async def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """See KubeApi."""
-        return await self._call(_write("apply", "PATCH", manifest, _OURS | {"force": "true"}, _APPLY))
+        return await self._call(_write("apply", "PATCH", manifest, self._ours | {"force": "true"}, _APPLY))
 
     async def replace(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """See KubeApi."""
-        return await self._call(_write("update", "PUT", manifest, _OURS, _JSON))
+        return await self._call(_write("update", "PUT", manifest, self._ours, _JSON))
 
     async def merge_patch(
         self, api_version: str, kind: str, namespace: str, name: str, patch: Mapping[str, Any]
     ) -> dict[str, Any]:
         """See KubeApi."""
         found = resource(api_version, kind)
-        return await self._call(_Request("patch", "PATCH", found, namespace, name, None, _OURS, _MERGE, patch))
+        return await self._call(_Request("patch", "PATCH", found, namespace, name, None, self._ours, _MERGE, patch))
 
     async def patch_status(
         self, api_version: str, kind: str, namespace: str, name: str, status: Mapping[str, Any]
@@ -204,7 +209,7 @@ class KubeClient:
                 configuration = await self._credentials.configuration()
                 configuration.connection_pool_maxsize = self._concurrency
                 old, self._api = self._api, ApiClient(configuration)
-                self._api.user_agent = names.FIELD_MANAGER
+                self._api.user_agent = self._agent
                 if old is not None:
                     await old.close()
             return self._api

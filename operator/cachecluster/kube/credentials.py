@@ -1,16 +1,20 @@
 """Where the API server is and who we are there: from the pod's service account, or from a kubeconfig."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 
 from cachecluster.kube.api import Unavailable
 
-_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_TOKEN = _ACCOUNT / "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Credentials:
     async def configuration(self) -> Any:
         """A fresh ``kubernetes.aio`` Configuration; raises Unavailable if there are no usable credentials."""
         found = Configuration()
-        try:
+        with _reading():
             if self.in_cluster:
                 config.load_incluster_config(client_configuration=found)
             else:
@@ -54,9 +58,16 @@ class Credentials:
                     client_configuration=found,
                     persist_config=False,
                 )
-        except (config.ConfigException, OSError) as error:
-            raise Unavailable(f"no credentials for the Kubernetes API: {error}") from error
         return found
+
+    def namespace(self) -> str:
+        """Where a command applies that names no namespace: in the pod's, or the context's; raises Unavailable."""
+        with _reading():
+            if self.in_cluster:
+                return (_ACCOUNT / "namespace").read_text().strip()
+            contexts, current = config.list_kube_config_contexts(self.kubeconfig)
+            chosen = next((c for c in contexts if c["name"] == self.context), current)
+        return chosen["context"].get("namespace") or "default"
 
     async def endpoint(self) -> Endpoint:
         """The same as plain values; raises Unavailable."""
@@ -72,3 +83,14 @@ class Credentials:
             private_key_path=found.key_file,
             proxy_url=found.proxy,
         )
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what can be wrong with credentials into Unavailable."""
+    try:
+        yield
+    except (config.ConfigException, yaml.YAMLError, OSError) as error:
+        raise Unavailable(f"no credentials for the Kubernetes API: {error}") from error
+    except TypeError as error:  # how the loader finds that a file is empty or holds no mapping
+        raise Unavailable("no credentials for the Kubernetes API: the kubeconfig is empty or not a mapping") from error

@@ -49,3 +49,5 @@ class Facts:
     """Slots that each shard has served, by shard index; absent: it never held data."""
     present: Mapping[int, int] = field(default_factory=dict)
     """Members that each shard has, by shard index: whom the spec no longer asks for stays until it is let go."""
+    restarts: Mapping[int, str] = field(default_factory=dict)
+    """The restart that a shard's pods are to have behind them, by shard index; absent: none was asked for."""

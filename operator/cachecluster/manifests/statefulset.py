@@ -52,7 +52,9 @@ def _template(spec: CacheClusterSpec, facts: Facts, shard: int, config_name: str
     ref, overlay = facts.ref, spec.pod
     labels = dict((overlay.labels if overlay else None) or {})
     labels |= recommended_labels(ref) | shard_selector(ref, shard)
-    annotations = (overlay.annotations if overlay else None) or {}
+    annotations = dict((overlay.annotations if overlay else None) or {})
+    if restart := facts.restarts.get(shard):
+        annotations[names.ANNOTATION_RESTARTED] = restart
     priority = overlay.priority_class_name if overlay else None
     pull_secrets = sorted({secret.name for secret in spec.image_pull_secrets or []})
     return {

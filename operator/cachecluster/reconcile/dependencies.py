@@ -10,8 +10,8 @@ from cachecluster.reconcile.events import EventRecorder
 
 
 @dataclass(frozen=True, slots=True)
-class Dependencies:
-    """The edges of the operator. Everything that is not pure comes in here."""
+class Senses:
+    """What it takes to look at a cluster and to plan, but not to act."""
 
     kube: KubeApi
     nodes: NodeConnector
@@ -19,11 +19,17 @@ class Dependencies:
     """Kubernetes nodes by name, from a watch."""
     now: Callable[[], float]
     """Unix seconds."""
-    generate_password: Callable[[], str]
     operator_namespace: str
-    events: EventRecorder
     leader: Callable[[], bool]
     """Whether this process may still act, asked before every action."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies(Senses):
+    """The edges of the operator. Everything that is not pure comes in here."""
+
+    generate_password: Callable[[], str]
+    events: EventRecorder
 
 
 @dataclass

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.drift import key_of
-from cachecluster.domain.layout import present_members
+from cachecluster.domain.layout import members_by_shard, present_members
 from cachecluster.domain.policies.infrastructure import owner_uid
+from cachecluster.domain.requests import restarts
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
 from cachecluster.domain.snapshot import (
     ClusterRef,
@@ -27,7 +28,7 @@ from cachecluster.domain.validity import read_spec
 from cachecluster.engines.client import NodeError
 from cachecluster.kube.api import NotFound
 from cachecluster.manifests import Facts, Passwords, build
-from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.pods import parse_pod
 
 CHILD_KINDS: Final = (
@@ -57,7 +58,7 @@ class Reading:
         self.passwords = passwords
 
 
-async def gather(ref: ClusterRef, deps: Dependencies, memory: Memory) -> Reading:
+async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
     """Read the cluster; raises Gone, or KubeError when the API server does not answer."""
     body, pods, *lists = await asyncio.gather(
         _cluster(ref, deps),
@@ -90,14 +91,15 @@ async def gather(ref: ClusterRef, deps: Dependencies, memory: Memory) -> Reading
     )
     if not isinstance(spec, InvalidSpec):
         present = present_members(ref.name, children, parsed)
-        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot), present)
+        restarted = restarts(ref.name, members_by_shard(spec, present), snapshot.annotations, children)
+        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot), present, restarted)
         desired = build(spec, facts)
         children |= await _unlabelled(ref, deps, desired, children)
         snapshot = replace(snapshot, desired=desired, children=children)
     return Reading(snapshot, passwords)
 
 
-async def _cluster(ref: ClusterRef, deps: Dependencies) -> dict[str, Any]:
+async def _cluster(ref: ClusterRef, deps: Senses) -> dict[str, Any]:
     try:
         body = await deps.kube.get(names.API_VERSION, names.KIND, ref.namespace, ref.name)
     except NotFound as e:
@@ -133,14 +135,14 @@ def _formed(snapshot: Snapshot) -> dict[int, SlotSet]:
 
 
 async def _unlabelled(
-    ref: ClusterRef, deps: Dependencies, desired: Iterable[Manifest], children: Mapping[ObjectKey, Manifest]
+    ref: ClusterRef, deps: Senses, desired: Iterable[Manifest], children: Mapping[ObjectKey, Manifest]
 ) -> dict[ObjectKey, Manifest]:
     """Objects that bear our names without our labels: others', which must not be overwritten."""
     missing = [m for m in desired if key_of(m) not in children]
     return {k: o for k, o in await asyncio.gather(*(_lookup(ref, deps, m) for m in missing)) if o is not None}
 
 
-async def _lookup(ref: ClusterRef, deps: Dependencies, wanted: Manifest) -> tuple[ObjectKey, Manifest | None]:
+async def _lookup(ref: ClusterRef, deps: Senses, wanted: Manifest) -> tuple[ObjectKey, Manifest | None]:
     key = key_of(wanted)
     try:
         return key, await deps.kube.get(wanted["apiVersion"], key.kind, ref.namespace, key.name)
@@ -149,7 +151,7 @@ async def _lookup(ref: ClusterRef, deps: Dependencies, wanted: Manifest) -> tupl
 
 
 async def _views(
-    deps: Dependencies, memory: Memory, pods: Sequence[Pod], passwords: Passwords | None
+    deps: Senses, memory: Memory, pods: Sequence[Pod], passwords: Passwords | None
 ) -> dict[str, NodeView | Unreachable]:
     """Ask every node with an address, all at once, each within a bounded time."""
     asked = [p for p in pods if p.ip is not None and p.phase == "Running"]
@@ -171,7 +173,7 @@ async def _views(
     return views
 
 
-async def _view(deps: Dependencies, memory: Memory, pod: Pod, password: str) -> NodeView | str:
+async def _view(deps: Senses, memory: Memory, pod: Pod, password: str) -> NodeView | str:
     """The node's view, or why there is none. At first sight, whatever a frozen predecessor has open there is ended:
     when it thaws, it has no connection left on which to act (ADR 0007).
     """

@@ -331,6 +331,15 @@ class TestRollout:
         stale = {"annotations": {names.ANNOTATION_ACCEPT_LOSS: "2"}}
         assert not of_type(rolling(formed(3, 0), more=stale), RollPod)
 
+    def test_s8_leave_for_an_edit_is_none_for_a_restart(self) -> None:
+        asked = {names.ANNOTATION_RESTARTED: "noon", names.ANNOTATION_ACCEPT_LOSS: "3"}
+        cluster = rolling(formed(3, 0), more={"annotations": asked})
+        assert not of_type(cluster, RollPod)
+        [block] = plan(cluster.snapshot()).blocks
+        assert f'{names.ANNOTATION_ACCEPT_LOSS}="3@noon"' in block.message
+        accepted = {"annotations": {**asked, names.ANNOTATION_ACCEPT_LOSS: "3@noon"}}
+        assert of_type(rolling(formed(3, 0), more=accepted), RollPod)
+
     def test_s7_nothing_is_replaced_while_another_pod_is_down(self) -> None:
         cluster = rolling(formed()).with_node(2, 1, ready=False)
         assert not of_type(cluster, RollPod)
@@ -446,6 +455,73 @@ class TestReplicasThatAreMissing:
     def test_a_roll_under_way_goes_on(self) -> None:
         applied = of_type(self.growing(partition=1), Apply)
         assert [(a.manifest["spec"]["replicas"], partition_of(a.manifest)) for a in applied] == [(3, 1), (3, 1)]
+
+
+class TestRequestedFailover:
+    """The annotation names the pod that is to stop being a primary; the status confirms that it has."""
+
+    def asked(self, cluster: Cluster, request: str, handled: str | None = None) -> Cluster:
+        status = {} if handled is None else {"lastHandledFailover": handled}
+        return replace(cluster, more={"annotations": {names.ANNOTATION_FAILOVER: request}, "status": status})
+
+    @pytest.mark.parametrize("request_", ["cart-1-0", "cart-1-0@2026-01-31T12:00:00Z"])
+    def test_the_named_primary_hands_over_to_a_replica_in_step(self, request_: str) -> None:
+        [step] = plan(self.asked(formed(), request_).snapshot()).steps
+        assert isinstance(step.action, SwitchOver)
+        assert (step.action.source.pod, step.action.destination.pod) == ("cart-1-0", "cart-1-1")
+        assert step.reason is Reason.FAILOVER_REQUESTED
+
+    def test_nothing_happens_if_another_pod_leads(self) -> None:
+        assert plan(self.asked(formed(), "cart-1-1").snapshot()).converged
+
+    def test_what_the_status_confirms_is_not_done_again(self) -> None:
+        assert plan(self.asked(formed(), "cart-1-0@a", handled="cart-1-0@a").snapshot()).converged
+        assert of_type(self.asked(formed(), "cart-1-0@b", handled="cart-1-0@a"), SwitchOver)
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"up": False, "down_seconds": 3}, {"answers": False}, {"deleting": True}],
+        ids=["not in step", "silent", "on its way out"],
+    )
+    def test_s8_not_while_a_replica_is_missing(self, change: dict[str, Any]) -> None:
+        cluster = self.asked(formed(1, 2), "cart-0-0").with_node(0, 2, **change)
+        assert not of_type(cluster, SwitchOver)
+        [wait] = [w for w in plan(cluster.snapshot()).waits if w.reason is Reason.FAILOVER_REQUESTED]
+        assert "cart-0-2" in wait.message
+
+    def test_s1_a_silent_primary_is_waited_for(self) -> None:
+        cluster = self.asked(formed(), "cart-0-0").with_node(0, 0, answers=False)
+        assert not actions(cluster)
+        assert Reason.FAILOVER_REQUESTED in reasons(cluster)
+
+    def test_nobody_takes_over_on_a_cordoned_host(self) -> None:
+        cluster = replace(self.asked(formed(), "cart-0-0"), cordoned=frozenset({"host-b"}))
+        assert not [a for a in of_type(cluster, SwitchOver) if a.source.pod == "cart-0-0"]
+        assert Reason.FAILOVER_REQUESTED in reasons(cluster)
+
+    def test_nobody_takes_over_whose_pod_is_about_to_be_replaced(self) -> None:
+        cluster = self.asked(rolling(formed(), live_partition=1), "cart-0-0")
+        assert not of_type(cluster, SwitchOver)
+        assert Reason.FAILOVER_REQUESTED in reasons(cluster)
+
+    def test_a_weak_shard_does_not_hold_up_another(self) -> None:
+        cluster = self.asked(formed(), "cart-0-0").with_node(2, 1, up=False, down_seconds=3)
+        assert [a.source.pod for a in of_type(cluster, SwitchOver)] == ["cart-0-0"]
+
+    @pytest.mark.parametrize("request_", ["cart-7-0", "cart-0-2", "other-0-0", "@now", "cart-0-0@" + "x" * 600])
+    def test_a_request_that_names_no_pod_is_explained(self, request_: str) -> None:
+        cluster = self.asked(formed(), request_)
+        [block] = plan(cluster.snapshot()).blocks
+        assert block.reason is Reason.INVALID_REQUEST
+        assert names.ANNOTATION_FAILOVER in block.message
+        assert len(block.message) < 300
+
+    def test_a_shard_without_replicas_cannot_fail_over(self) -> None:
+        assert Reason.INVALID_REQUEST in reasons(self.asked(formed(3, 0), "cart-0-0"))
+
+    def test_it_goes_before_a_roll(self) -> None:
+        cluster = self.asked(rolling(formed()), "cart-1-0")
+        assert [type(a) for a in actions(cluster)] == [SwitchOver]
 
 
 class TestZoneBalance:

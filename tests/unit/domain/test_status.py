@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
@@ -99,3 +100,17 @@ def test_a_rejected_object_stalls_with_the_servers_words() -> None:
     status = derive(snap, steps, outcomes)
     assert condition(status, ConditionType.STALLED) == ("True", Reason.OBJECT_REJECTED)
     assert "exceeded quota" in status.message
+
+
+def test_a_requested_failover_is_confirmed_once_another_pod_leads() -> None:
+    def handled(request: str, before: str | None = None) -> str | None:
+        status = {} if before is None else {"lastHandledFailover": before}
+        more = {"annotations": {names.ANNOTATION_FAILOVER: request}, "status": status}
+        return status_of(replace(formed(), more=more)).last_handled_failover
+
+    assert handled("cart-0-0@a") is None
+    assert handled("cart-0-1@a") == "cart-0-1@a"
+    assert handled("cart-0-0@b", before="cart-0-1@a") == "cart-0-1@a"
+    assert handled("cart-9-9") is None
+    lost = replace(formed(), more={"annotations": {names.ANNOTATION_FAILOVER: "cart-0-1"}})
+    assert status_of(lost.with_node(0, 0, answers=False)).last_handled_failover is None

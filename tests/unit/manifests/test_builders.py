@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -331,3 +332,17 @@ def test_scripts_are_plain_posix(name: str) -> None:
 def _without_awk(text: str) -> str:
     """Shell code alone: what stands between single quotes is another language."""
     return "".join(text.split("'")[::2])
+
+
+@pytest.mark.parametrize("overlay", [None, {"annotations": {"example.com/owner": "shop"}}])
+def test_a_restart_changes_the_template_of_its_shard_and_nothing_else(overlay: dict[str, Any] | None) -> None:
+    spec = spec_with(topology=topology(2, 1), **({"pod": overlay} if overlay else {}))
+    before, after = build(spec, FACTS), build(spec, replace(FACTS, restarts={1: "2026-01-31T12:00:00Z"}))
+    changed = [b["metadata"]["name"] for a, b in zip(before, after, strict=True) if a != b]
+    assert changed == ["cart-1"]
+    old, new = (of_kind(built, "StatefulSet")[1] for built in (before, after))
+    annotations = {names.ANNOTATION_RESTARTED: "2026-01-31T12:00:00Z", **((overlay or {}).get("annotations") or {})}
+    assert new["spec"]["template"]["metadata"]["annotations"] == annotations
+    hashes = [o["metadata"]["annotations"][names.ANNOTATION_TEMPLATE] for o in (old, new)]
+    assert hashes[0] != hashes[1]
+    assert old["spec"]["template"]["spec"] == new["spec"]["template"]["spec"]

@@ -58,7 +58,7 @@ class Shelf:
 async def end(shelf: Shelf) -> Shelf:
     kube = cast("KubeApi", shelf)
     unused: Any = None
-    await tear_down(REF, Dependencies(kube, unused, dict, float, str, "system", unused, lambda: True))
+    await tear_down(REF, Dependencies(kube, unused, dict, float, "system", lambda: True, str, unused))
     return shelf
 
 

@@ -84,12 +84,20 @@ def _next_pod(
         yield _hold(now, unsettled)
         return
     member = max(outdated, key=lambda m: m.pod.ordinal)
-    if partition_of(live) <= member.pod.ordinal:
+    if is_going(now, shard, member):
         yield Wait(Reason.ROLLING_OUT, f"{member.pod.name} is about to be replaced", 0.5)
     elif member is shard.primary:
         yield from _move_primary(now, shard, member, desired, live)
     else:
         yield _replace(shard, member, desired, live)
+
+
+def is_going(now: Situation, shard: Shard, member: Member) -> bool:
+    """The StatefulSet controller may replace its pod at any moment: the template is old, the partition lowered."""
+    live = now.snap.children.get(ObjectKey("StatefulSet", shard.name))
+    if live is None or partition_of(live) > member.pod.ordinal:
+        return False
+    return bool(member.pod.revision != live.get("status", {}).get("updateRevision", ""))
 
 
 def _settled(shard: Shard, member: Member) -> bool:
@@ -131,13 +139,19 @@ def _move_primary(now: Situation, shard: Shard, member: Member, desired: Manifes
         message = (
             f"shard {shard.index} has no replica and persistence.mode None: replacing {member.pod.name} would lose its "
             f"data. To accept that, annotate the CacheCluster with {names.ANNOTATION_ACCEPT_LOSS}="
-            f'"{now.snap.generation}"'
+            f'"{_consent(now)}"'
         )
         yield Block(Reason.WOULD_LOSE_DATA, message)
 
 
 def _loss_accepted(now: Situation) -> bool:
-    return now.snap.annotations.get(names.ANNOTATION_ACCEPT_LOSS) == str(now.snap.generation)
+    return now.snap.annotations.get(names.ANNOTATION_ACCEPT_LOSS) == _consent(now)
+
+
+def _consent(now: Situation) -> str:
+    """What to write to accept the loss: worth nothing after the next edit of the spec, or the next restart."""
+    restart = now.snap.annotations.get(names.ANNOTATION_RESTARTED)
+    return f"{now.snap.generation}@{restart}" if restart else str(now.snap.generation)
 
 
 def _replace(shard: Shard, member: Member, desired: Manifest, live: Manifest) -> Verdict:
