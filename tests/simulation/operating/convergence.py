@@ -27,6 +27,8 @@ def unconverged(world: "World", ref: ClusterRef) -> list[str]:
         missing.append(f"{len(nodes)} of {expected} nodes run, {sum(b.ready for b in boxes)} are ready")
     missing += [p for n in nodes for p in _node_problems(n, nodes)]
     missing += _slot_problems(nodes, topology["shards"])
+    if operator.looking:
+        missing.append("a pass is under way")
     if operator.way.dead or operator.last is None:
         missing.append("no operator has finished a pass")
     elif not operator.last.plan.converged:

@@ -58,6 +58,7 @@ class Operator:
         self.abandoned = False
         """Nobody starts another one when it has ended."""
         self.passes = 0
+        self.looking = False
         self.last: PassResult | None = None
         random.seed(f"{world.seed}/operator {number}")  # the loop's own jitter
         self.stop: asyncio.Future[Any] = world.loop.create_future()
@@ -80,6 +81,7 @@ class Operator:
     async def _one_pass(self, ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
         """A pass, watched."""
         self.passes += 1
+        self.looking = True
         began = self.world.loop.time()
         try:
             self.last = await run_pass(ref, deps, memory)
@@ -88,6 +90,7 @@ class Operator:
                 self.stop.set_result(None)
             raise
         finally:
+            self.looking = False
             self.world.watch.after_pass(self, self.world.loop.time() - began)
         return self.last
 

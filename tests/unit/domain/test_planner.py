@@ -79,6 +79,20 @@ class TestFormation:
         }
         assert len(of_type(cluster, AssignSlots)) == 3
 
+    def test_shards_that_come_later_keep_their_share_of_the_zones(self) -> None:
+        """Shards 0 and 1 answer first: they must not both take zone b, where alone shard 2 has a member."""
+        cluster = replace(
+            blank(),
+            nodes=(
+                *(Node(0, 0, zone="b"), Node(0, 1, zone="a"), Node(1, 0, zone="b"), Node(1, 1, zone="c")),
+                *(Node(2, 0, zone="b", answers=False), Node(2, 1, zone="b", answers=False)),
+            ),
+        )
+        snap = cluster.snapshot()
+        young = replace(snap, pods=tuple(replace(p, created_at=NOW - 5) for p in snap.pods))
+        leaders = {a.node.pod for s in plan(young).steps if isinstance(a := s.action, AssignSlots)}
+        assert leaders == {"cart-0-1", "cart-1-1"}
+
     def test_members_follow_their_primary_once_introduced(self) -> None:
         cluster = formed()
         cluster = cluster.with_node(0, 1, role=Role.PRIMARY, follows=None, keys=0, label=None)

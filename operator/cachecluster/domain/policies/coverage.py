@@ -30,12 +30,18 @@ def cover_slots(now: Situation) -> Iterator[Verdict]:
 
 
 def _choose(now: Situation) -> dict[int, Member]:
-    """The member of each shard without a primary that should become it, with zones evened out (design §5)."""
+    """The member of each shard without a primary that should become it, with zones evened out (design §5).
+
+    Shards whose members do not answer yet have a say by the zones that those were scheduled to: who comes first must
+    not take all of one zone.
+    """
     shards = now.topology.shards
     options = [_options(now, shard) for shard in shards]
-    fixed = {s.index: s.head.zone for s in shards if s.head is not None}
-    picks = choose_primaries([[m.zone for m in members] for members in options], fixed)
-    return {shard: options[shard][i] for shard, i in picks.items()}
+    later = [[m.zone for m in s.members if m.zone is not None] for s in shards]
+    zones = [[m.zone for m in members] or later[i] for i, members in enumerate(options)]
+    fixed = {i: s.head.zone for i, s in enumerate(shards) if s.head is not None}
+    picks = choose_primaries(zones, fixed)
+    return {shards[i].index: options[i][pick] for i, pick in picks.items() if options[i]}
 
 
 def _options(now: Situation, shard: Shard) -> list[Member]:
