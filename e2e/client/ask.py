@@ -4,6 +4,7 @@ Configured by the connection Secret's keys in the environment. Standard library 
 
     ask.py write COUNT PREFIX     write PREFIX:0 ... and say how many were accepted
     ask.py count COUNT PREFIX     say how many of them hold what was written
+    ask.py fill MEBIBYTES         write values of 64 KiB, that many in all, and say how many were accepted
     ask.py nodes                  each node's own view of the cluster
     ask.py ping                   PONG, or the class of the error
     ask.py ping-without-password  the same as somebody who has no credentials
@@ -70,6 +71,12 @@ def count(count: int, prefix: str) -> int:
     return sum(client.get(f"{prefix}:{i}") == f"value-{i}" for i in range(count))
 
 
+def fill(mebibytes: int) -> int:
+    """Write values of 64 KiB over all slots."""
+    client = cluster()
+    return sum(bool(client.set(f"fill:{i}", "x" * 65536)) for i in range(16 * mebibytes))
+
+
 def nodes() -> dict[str, Any]:
     """CLUSTER NODES of every node, as {address: [{id, ip, flags, primary}, ...]}."""
     views: dict[str, Any] = {}
@@ -116,12 +123,12 @@ def main(argv: list[str]) -> Any:
             return write(int(number), prefix)
         case ["count", number, prefix]:
             return count(int(number), prefix)
+        case ["fill", mebibytes]:
+            return fill(int(mebibytes))
         case ["nodes"]:
             return nodes()
-        case ["ping"]:
-            return ping(password=True)
-        case ["ping-without-password"]:
-            return ping(password=False)
+        case ["ping" | "ping-without-password" as how]:
+            return ping(password=how == "ping")
         case ["forbidden"]:
             return forbidden()
         case _:

@@ -41,6 +41,10 @@ class Client:
         """How many of them hold what was written."""
         return int(self.ask("count", str(count), prefix))
 
+    def fill(self, mebibytes: int) -> None:
+        """Write that much data, spread over all shards; every write must be accepted."""
+        assert self.ask("fill", str(mebibytes)) == 16 * mebibytes
+
     def _reply(self, question: tuple[str, ...]) -> Obj:
         output = self.kube.execute(self.namespace, self.pod, "python", "/scripts/ask.py", *question, within=120)
         assert output.code == 0, f"ask.py {' '.join(question)}: {output.stdout}\n{output.stderr}"

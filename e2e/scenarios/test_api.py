@@ -25,10 +25,6 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 FIXED: tuple[tuple[dict[str, Any], str], ...] = (
-    (
-        {"topology": {"shards": 4}},
-        "the number of shards of a living cluster cannot be changed",
-    ),
     ({"persistence": {"mode": "AppendOnly", "size": "1Gi"}}, "the persistence (mode, size, storageClassName)"),
     ({"placement": {"spread": "Preferred"}}, "the placement"),
     ({"auth": {"mode": "Disabled"}}, "the authentication"),

@@ -37,7 +37,6 @@ def full(clusters: Clusters) -> str:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"topology": {**TOPOLOGY, "shards": 4}}, "topology.shards"),
         ({"persistence": {"mode": "Snapshot", "size": "8Gi"}}, "persistence"),
         ({"placement": {"zones": ["a"]}}, "placement"),
         ({"auth": {"mode": "Disabled"}}, "auth"),
@@ -82,6 +81,8 @@ def test_a_field_that_is_set_can_neither_be_changed_nor_removed(
         {},
         {"persistence": {"mode": "None"}},
         {"auth": {"mode": "Password"}},
+        {"topology": {**TOPOLOGY, "shards": 6}},
+        {"topology": {**TOPOLOGY, "shards": 1, "replicasPerShard": 0}},
         {"version": "9.1"},
         {"image": "valkey/valkey:8.1.4"},
         {"imagePullSecrets": [{"name": "registry"}]},
