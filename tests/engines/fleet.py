@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -134,7 +134,7 @@ async def has_no_link(client: NodeClient) -> bool:
     return link is not None and not link.up
 
 
-async def as_operator(node: NodeProcess, *words: str) -> None:
-    """One command over a separate connection of the operator's user."""
+async def as_operator(node: NodeProcess, *words: str) -> Any:
+    """The reply to one command over a separate connection of the operator's user."""
     async with Redis(host=node.address, username=names.USER_OPERATOR, password=PASSWORDS.operator, protocol=2) as other:
-        await other.execute_command(*words)  # type: ignore[no-untyped-call]
+        return await other.execute_command(*words)  # type: ignore[no-untyped-call]

@@ -12,9 +12,10 @@ import pytest_asyncio
 from redis.asyncio import RedisCluster
 
 from cachecluster.api import names
-from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.open_slots import recover_open_slots
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.engines import valkey
-from cachecluster.engines.client import NodeError, NodeRefused
+from cachecluster.engines.client import Login, NodeClient, NodeError, NodeRefused, SlotState
 from cachecluster.reconcile.atomic_moves import GIVE_UP_AFTER
 from cachecluster.reconcile.context import Doubt
 from cachecluster.reconcile.slot_ends import LANES
@@ -225,3 +226,118 @@ async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> Non
     stored = await shop.stored()
     assert {key: int(stored[key]) for key in tags} == acknowledged
     assert min(acknowledged.values()) > 5
+
+
+async def test_a_value_too_big_to_go_with_others_goes_alone(fleet: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience is shortened so that a value of this size takes too long together with others, and not alone."""
+    shop = await shop_of(fleet)
+    values = keys_of(SlotSet.of([0]), 20)
+    await shop.fill(values)
+    big = tag(0) + b"big"
+    async with shop.application("n0") as client:
+        pipe = client.pipeline(transaction=False)
+        for start in range(0, 400_000, 1000):
+            pipe.zadd(big, {b"%d" % i: i for i in range(start, start + 1000)})
+        await pipe.execute()
+    sent: list[int] = []
+    patient = valkey.ValkeyClient.migrate
+
+    async def migrate(
+        self: valkey.ValkeyClient, ip: str, keys: Sequence[bytes], login: Login, silence: float = 0.03
+    ) -> None:
+        sent.append(len(keys))
+        await patient(self, ip, keys, login, silence)
+
+    monkeypatch.setattr(valkey.ValkeyClient, "migrate", migrate)
+
+    async def hook(_: int, what: str, done: bool) -> None:
+        """Only so that the engine cannot do it by itself."""
+
+    await move_slots(await shop.action(SlotSet.of([0]), 0, 1), shop.context(Counting(hook)))
+    assert max(sent) == 21
+    assert 1 in sent
+    async with shop.application("n1") as client:
+        assert await client.zcard(big) == 400_000
+        await client.delete(big)
+    assert await shop.stored() == values
+
+
+async def test_a_key_that_cannot_be_moved_ends_the_slice_in_the_engines_words(fleet: Nodes) -> None:
+    shop = await shop_of(fleet)
+    values = keys_of(SlotSet.of([0]), 3)
+    await shop.fill(values)
+
+    async def hook(_: int, what: str, done: bool) -> None:
+        """The destination is full."""
+        if what == "migrate" and not done:
+            await as_operator(fleet.cluster["n1"], "CONFIG", "SET", "maxmemory", "1")
+
+    with pytest.raises(NodeRefused, match="OOM"):
+        await move_slots(await shop.action(SlotSet.of([0]), 0, 1), shop.context(Counting(hook)))
+    await as_operator(fleet.cluster["n1"], "CONFIG", "SET", "maxmemory", "0")
+    await shop.move(SlotSet.of([0]), 0, 1)
+    assert await shop.stored() == values
+
+
+class TestHalfMoved:
+    """Engine-facts §1.4, row by row, with half of the keys at the destination."""
+
+    SLOT = SlotSet.of([0])
+
+    async def half(self, fleet: Nodes) -> tuple[Shop, dict[bytes, bytes], NodeClient, NodeClient]:
+        """Both sides open, 5 of 10 keys moved."""
+        shop = await shop_of(fleet)
+        values = keys_of(self.SLOT, 10)
+        await shop.fill(values)
+        source, destination = [await fleet.client(fleet.cluster[n]) for n in ("n0", "n1")]
+        await destination.set_slots(self.SLOT, SlotState.IMPORTING, await source.node_id())
+        await source.set_slots(self.SLOT, SlotState.MIGRATING, await destination.node_id())
+        login = Login(names.USER_REPLICATION, PASSWORDS.replication)
+        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
+        return shop, values, source, destination
+
+    async def recovered(self, shop: Shop, values: dict[bytes, bytes], owner: int = 1) -> None:
+        """Nothing is open any more, every key is there, and the slot is where it should be."""
+        await shop.move(NO_SLOTS, 0, 1)
+        topology = await shop.topology()
+        assert not recover_open_slots(topology)
+        assert 0 in topology.owners[shop.leader(topology, owner).target.node_id]
+        assert await shop.stored() == values
+
+    async def test_both_sides_open(self, fleet: Nodes) -> None:
+        shop, values, _, _ = await self.half(fleet)
+        await self.recovered(shop, values)
+
+    async def test_only_the_destination_is_marked(self, fleet: Nodes) -> None:
+        shop, values, source, _ = await self.half(fleet)
+        await source.set_slots(self.SLOT, SlotState.STABLE)
+        await self.recovered(shop, values)
+
+    async def test_only_the_destination_is_marked_and_has_nothing(self, fleet: Nodes) -> None:
+        shop = await shop_of(fleet)
+        values = keys_of(self.SLOT, 10)
+        await shop.fill(values)
+        source, destination = [await fleet.client(fleet.cluster[n]) for n in ("n0", "n1")]
+        await destination.set_slots(self.SLOT, SlotState.IMPORTING, await source.node_id())
+        await self.recovered(shop, values, owner=0)
+
+    async def test_only_the_source_is_marked(self, fleet: Nodes) -> None:
+        shop, values, _, destination = await self.half(fleet)
+        await destination.set_slots(self.SLOT, SlotState.STABLE)
+        await self.recovered(shop, values)
+
+    async def test_destination_owns_it_and_the_source_has_not_heard(self, fleet: Nodes) -> None:
+        shop, values, source, destination = await self.half(fleet)
+        login = Login(names.USER_REPLICATION, PASSWORDS.replication)
+        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
+        action = await shop.action(self.SLOT, 0, 1)
+        fleet.cluster["n0"].pause()
+        await destination.set_slots(self.SLOT, SlotState.NODE, await destination.node_id())
+        fleet.cluster["n0"].resume()
+        assert await move_slots(action, shop.context()) == 0
+        await self.recovered(shop, values)
+
+    async def test_what_is_wanted_back_is_completed_and_moved_back(self, fleet: Nodes) -> None:
+        shop, values, _, _ = await self.half(fleet)
+        await shop.move(self.SLOT, 1, 0)
+        await self.recovered(shop, values, owner=0)
