@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+from redis.asyncio import Redis
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
@@ -46,7 +48,7 @@ class Nodes:
 
     async def _start(self, name: str, users: str) -> NodeProcess:
         directory = self.cluster.directory / name
-        directory.mkdir()
+        directory.mkdir(parents=True)
         (directory / "users.acl").write_text(users)
         node = self.cluster.add(
             name,
@@ -124,3 +126,15 @@ async def leads(client: NodeClient) -> bool:
 async def serves(client: NodeClient) -> bool:
     """Whether the node says that the cluster is ok."""
     return (await client.view()).cluster_state_ok
+
+
+async def has_no_link(client: NodeClient) -> bool:
+    """Whether the node is a replica that has lost its primary."""
+    link = (await client.view()).link
+    return link is not None and not link.up
+
+
+async def as_operator(node: NodeProcess, *words: str) -> Any:
+    """The reply to one command over a separate connection of the operator's user."""
+    async with Redis(host=node.address, username=names.USER_OPERATOR, password=PASSWORDS.operator, protocol=2) as other:
+        return await other.execute_command(*words)  # type: ignore[no-untyped-call]

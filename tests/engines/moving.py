@@ -13,7 +13,7 @@ from redis.crc import key_slot
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
-from cachecluster.domain.actions import MoveSlots, SettleSlots
+from cachecluster.domain.actions import FailoverKind, MoveSlots, SettleSlots
 from cachecluster.domain.open_slots import move_between, recover_open_slots
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import ClusterRef, NodeView, Pod, Snapshot, Unreachable
@@ -23,8 +23,9 @@ from cachecluster.kube.api import KubeApi, NotFound
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from cachecluster.reconcile.slot_moves import move_slots, settle_slots
-from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes
+from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, has_no_link, leads
 from tests.engines.harness.node import NodeProcess
+from tests.engines.harness.waiting import until
 
 REF: Final = ClusterRef("shop", "cart", "uid")
 
@@ -47,9 +48,11 @@ class Counting:
 
     CHANGES: Final = frozenset({"set_slots", "migrate", "start_migration"})
 
-    def __init__(self, hook: Callable[[int, str, bool], Awaitable[None]]) -> None:
-        """``hook`` is given the number of the command, what it is, and whether it has been carried out."""
-        self.hook = hook
+    def __init__(self, hook: Callable[[int, str, bool], Awaitable[None]], *, atomic: bool = False) -> None:
+        """``hook`` is given the number of the command, what it is, and whether it has been carried out. Without
+        ``atomic``, no engine can move slots at one stroke.
+        """
+        self.hook, self.atomic = hook, atomic
         self.number = itertools.count()
 
     @asynccontextmanager
@@ -65,6 +68,8 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         command = getattr(self._client, name)
+        if name == "moves_atomically" and not self._counting.atomic:
+            return _never
         if name not in Counting.CHANGES:
             return command
 
@@ -77,6 +82,10 @@ class _Watched:
             return result
 
         return call
+
+
+async def _never() -> bool:
+    return False
 
 
 class Shop:
@@ -189,6 +198,20 @@ class Shop:
                 return await move_slots(action, self.context())
             await settle_slots(action, self.context())
         return 0
+
+    async def take_over(self, name: str) -> None:
+        """A replica whose primary is gone becomes the primary, once it knows what its primary still owned (S10)."""
+        client = await self.fleet.client(self.fleet.cluster[name])
+
+        async def knows_newest() -> bool:
+            view, owners = await client.view(), (await self.topology()).owners
+            lost = view.peer(view.myself.primary_id or view.node_id)
+            return lost is not None and lost.slots == owners.get(lost.node_id, NO_SLOTS)
+
+        await until(lambda: has_no_link(client), f"{name} has taken in all that its primary sent")
+        await until(knows_newest, f"{name} knows which slots its primary has given away")
+        await client.failover(FailoverKind.TAKEOVER)
+        await until(lambda: leads(client), f"{name} leads")
 
     async def fill(self, values: Mapping[bytes, bytes]) -> None:
         """Write keys to whoever owns their slots."""

@@ -18,7 +18,7 @@ from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import NodeId, NodeView, Role
 from cachecluster.engines.client import NodeClient, NodeDenied, NodeError, NodeRefused, NodeUnreachable
 from cachecluster.engines.valkey import COMMAND_SECONDS, CONNECT_SECONDS
-from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, in_step, leads
+from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator, has_no_link, in_step, leads
 from tests.engines.harness.addresses import BUS_PORT, PORT, Addresses
 from tests.engines.harness.binaries import EngineBinary, engine_binary
 from tests.engines.harness.cluster import ProcessCluster, is_ok
@@ -380,12 +380,6 @@ async def connect(ip: str, password: str | None) -> None:
         pass
 
 
-async def as_operator(node: NodeProcess, *words: str) -> None:
-    """One command over a separate connection of the operator's user."""
-    async with Redis(host=node.address, username=names.USER_OPERATOR, password=PASSWORDS.operator, protocol=2) as other:
-        await other.execute_command(*words)  # type: ignore[no-untyped-call]
-
-
 async def is_alone(node: NodeProcess) -> bool:
     """Whether the node has no client of the operator's user but the one that asks."""
     async with Redis(
@@ -393,9 +387,3 @@ async def is_alone(node: NodeProcess) -> bool:
     ) as other:
         clients = await other.client_list()
     return sum(c["user"] == names.USER_OPERATOR for c in clients) == 1
-
-
-async def has_no_link(client: NodeClient) -> bool:
-    """Whether the node is a replica that has lost its primary."""
-    link = (await client.view()).link
-    return link is not None and not link.up

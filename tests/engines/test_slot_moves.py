@@ -1,16 +1,29 @@
 """Slots that move between real nodes: every key arrives with its value, whoever is killed at whatever step."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import RedisCluster
 
-from cachecluster.domain.slots import SlotSet
-from tests.engines.fleet import Nodes
+from cachecluster.api import names
+from cachecluster.domain.open_slots import recover_open_slots
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.engines import valkey
+from cachecluster.engines.client import Login, NodeClient, NodeError, NodeRefused, SlotState
+from cachecluster.reconcile.atomic_moves import GIVE_UP_AFTER
+from cachecluster.reconcile.context import Doubt
+from cachecluster.reconcile.slot_ends import LANES
+from cachecluster.reconcile.slot_moves import move_slots
+from tests.engines.fleet import PASSWORDS, Nodes, as_operator
+from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
-from tests.engines.moving import Shop, keys_of
+from tests.engines.moving import Counting, Shop, keys_of, tag
 
 SOME: Final = SlotSet.from_ranges([(0, 39)])
 OTHER: Final = SlotSet.from_ranges([(100, 139)])
@@ -38,3 +51,293 @@ async def test_every_key_arrives_with_its_value(fleet: Nodes, replicas: bool) ->
     topology = await shop.topology()
     assert topology.owners[shop.leader(topology, 1).target.node_id] == SOME
     assert await shop.stored() == values
+
+
+class Stop(Exception):
+    """The operator's process ends here."""
+
+
+async def interrupted_at(shop: Shop, number: int, *, after: bool, source: int, destination: int) -> bool:
+    """One slice that ends before or after its n-th command; whether there was such a command."""
+    reached = False
+
+    async def hook(count: int, _: str, done: bool) -> None:
+        nonlocal reached
+        if (count, done) == (number, after):
+            reached = True
+            raise Stop
+
+    action = await shop.action(SOME, source, destination)
+    with contextlib.suppress(Stop):
+        await move_slots(action, shop.context(Counting(hook)))
+    return reached
+
+
+@pytest.mark.parametrize("replicas", [False, True], ids=["alone", "replicated"])
+async def test_s2_mover_may_end_around_any_command(fleet: Nodes, replicas: bool) -> None:
+    shop = await shop_of(fleet, replicas=replicas)
+    values = keys_of(SOME, 3)
+    await shop.fill(values)
+    source, destination = 0, 1
+    number = 0
+    while True:
+        reached = [
+            await interrupted_at(shop, number, after=after, source=source, destination=destination)
+            for after in (False, True)
+        ]
+        await shop.move(SOME, source, destination)
+        assert await shop.stored() == values
+        if not any(reached):
+            break
+        source, destination = destination, source
+        number += 1 if number < 10 else 7
+    assert number > 30
+
+
+MOMENTS: Final = (("set_slots IMPORTING", 1), ("set_slots MIGRATING", 1), ("migrate", 7))
+"""After the n-th of these commands somebody dies."""
+
+
+@pytest.mark.parametrize(
+    ("victim", "handing_over"),
+    [(0, 1), (1, LANES + 1)],  # not before the destination itself owns the slots: engine-facts §1.4
+    ids=["source", "destination"],
+)
+async def test_either_end_may_die_at_any_step(
+    engine: EngineBinary, tmp_path: Path, victim: int, handing_over: int
+) -> None:
+    async def at(moment: str, nth: int) -> None:
+        async with (
+            ProcessCluster(engine, tmp_path / f"{moment} {nth}") as cluster,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            shop = await shop_of(Nodes(cluster, stack), replicas=True)
+            values = keys_of(SOME, 30)
+            await shop.fill(values)
+            seen = 0
+
+            async def hook(_: int, what: str, done: bool) -> None:
+                nonlocal seen
+                seen += what == moment and done
+                if seen == nth:
+                    seen += 1
+                    await cluster[f"n{victim}"].kill()
+
+            action = await shop.action(SOME, 0, 1)
+            with contextlib.suppress(NodeError, Doubt):
+                await move_slots(action, shop.context(Counting(hook)))
+            assert seen > nth
+            await shop.take_over(f"n{victim + 2}")
+            await shop.move(SOME, 0, 1)
+            assert await shop.stored() == values, f"{moment} {nth}"
+
+    await asyncio.gather(*(at(*moment) for moment in (*MOMENTS, ("set_slots NODE", handing_over))))
+
+
+@pytest.mark.parametrize("engine", ["9.1"], indirect=True)
+class TestAtomic:
+    async def test_a_job_outlives_its_operator(self, fleet: Nodes) -> None:
+        shop = await shop_of(fleet, replicas=True)
+        values = keys_of(SOME, 50)
+        await shop.fill(values)
+
+        async def hook(_: int, what: str, done: bool) -> None:
+            assert what == "start_migration"
+            if done:
+                raise Stop
+
+        with contextlib.suppress(Stop):
+            await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
+        await shop.move(SOME, 0, 1)
+        assert await shop.stored() == values
+
+    @pytest.mark.parametrize("victim", [0, 1], ids=["source", "destination"])
+    async def test_either_end_may_die_meanwhile(self, fleet: Nodes, victim: int) -> None:
+        shop = await shop_of(fleet, replicas=True)
+        values = keys_of(SOME, 2000)
+        await shop.fill(values)
+
+        async def hook(_: int, what: str, done: bool) -> None:
+            if done:
+                await fleet.cluster[f"n{victim}"].kill()
+
+        with pytest.raises(NodeError):
+            await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
+        await shop.take_over(f"n{victim + 2}")
+        await shop.move(SOME, 0, 1)
+        assert await shop.stored() == values
+
+    async def test_a_failure_is_told_in_the_engines_words_and_the_third_ends_the_attempts(self, fleet: Nodes) -> None:
+        shop = await shop_of(fleet)
+        values = keys_of(SOME, 50)
+        await shop.fill(values)
+        right, wrong = PASSWORDS.replication, "another"
+        source = await fleet.client(fleet.cluster["n0"])
+        await as_operator(fleet.cluster["n0"], "CONFIG", "SET", "primaryauth", wrong)
+        for _ in range(GIVE_UP_AFTER):
+            with pytest.raises(NodeRefused, match="did not move"):
+                await move_slots(await shop.action(SOME, 0, 1), shop.context())
+        assert all(job.state == "failed" for job in await source.migrations())
+        await as_operator(fleet.cluster["n0"], "CONFIG", "SET", "primaryauth", right)
+        assert await move_slots(await shop.action(SOME, 0, 1), shop.context()) == len(values)
+        assert len(await source.migrations()) == GIVE_UP_AFTER
+        assert await shop.stored() == values
+
+    async def test_below_the_fixed_release_it_is_used_without_io_threads_alone(self, fleet: Nodes) -> None:
+        client = await fleet.client(await fleet.start("one"))
+        assert await client.moves_atomically()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(valkey, "_ATOMIC_SINCE", (99,))
+            assert await client.moves_atomically()
+            await as_operator(fleet.cluster["one"], "CONFIG", "SET", "io-threads", "2")
+            assert not await client.moves_atomically()
+
+
+@pytest.mark.parametrize("engine", ["8.0", "8.1"], indirect=True)
+async def test_older_engines_do_not_move_slots_at_one_stroke(fleet: Nodes) -> None:
+    assert not await (await fleet.client(await fleet.start("one"))).moves_atomically()
+
+
+async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> None:
+    shop = await shop_of(fleet, replicas=True)
+    await shop.fill(keys_of(SOME, 300))
+    tags = [tag(slot) for slot in SOME]
+    acknowledged: dict[bytes, int] = dict.fromkeys(tags, 0)
+    stop = asyncio.Event()
+
+    async def write(mine: Sequence[bytes]) -> None:
+        async with RedisCluster(
+            host=fleet.cluster["n0"].address, username=names.USER_APPLICATION, password=PASSWORDS.application
+        ) as client:
+            for key in itertools.cycle(mine):
+                if stop.is_set():
+                    return
+                await client.incr(key)
+                acknowledged[key] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for start in range(4):
+            group.create_task(write(tags[start::4]))
+        await asyncio.sleep(0.2)
+        for _ in range(2):
+            await shop.move(SOME, 0, 1)
+            await shop.move(SOME, 1, 0)
+        stop.set()
+    stored = await shop.stored()
+    assert {key: int(stored[key]) for key in tags} == acknowledged
+    assert min(acknowledged.values()) > 5
+
+
+async def test_a_value_too_big_to_go_with_others_goes_alone(fleet: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience is shortened so that a value of this size takes too long together with others, and not alone."""
+    shop = await shop_of(fleet)
+    values = keys_of(SlotSet.of([0]), 20)
+    await shop.fill(values)
+    big = tag(0) + b"big"
+    async with shop.application("n0") as client:
+        pipe = client.pipeline(transaction=False)
+        for start in range(0, 400_000, 1000):
+            pipe.zadd(big, {b"%d" % i: i for i in range(start, start + 1000)})
+        await pipe.execute()
+    sent: list[int] = []
+    patient = valkey.ValkeyClient.migrate
+
+    async def migrate(
+        self: valkey.ValkeyClient, ip: str, keys: Sequence[bytes], login: Login, silence: float = 0.03
+    ) -> None:
+        sent.append(len(keys))
+        await patient(self, ip, keys, login, silence)
+
+    monkeypatch.setattr(valkey.ValkeyClient, "migrate", migrate)
+
+    async def hook(_: int, what: str, done: bool) -> None:
+        """Only so that the engine cannot do it by itself."""
+
+    await move_slots(await shop.action(SlotSet.of([0]), 0, 1), shop.context(Counting(hook)))
+    assert max(sent) == 21
+    assert 1 in sent
+    async with shop.application("n1") as client:
+        assert await client.zcard(big) == 400_000
+        await client.delete(big)
+    assert await shop.stored() == values
+
+
+async def test_a_key_that_cannot_be_moved_ends_the_slice_in_the_engines_words(fleet: Nodes) -> None:
+    shop = await shop_of(fleet)
+    values = keys_of(SlotSet.of([0]), 3)
+    await shop.fill(values)
+
+    async def hook(_: int, what: str, done: bool) -> None:
+        """The destination is full."""
+        if what == "migrate" and not done:
+            await as_operator(fleet.cluster["n1"], "CONFIG", "SET", "maxmemory", "1")
+
+    with pytest.raises(NodeRefused, match="OOM"):
+        await move_slots(await shop.action(SlotSet.of([0]), 0, 1), shop.context(Counting(hook)))
+    await as_operator(fleet.cluster["n1"], "CONFIG", "SET", "maxmemory", "0")
+    await shop.move(SlotSet.of([0]), 0, 1)
+    assert await shop.stored() == values
+
+
+class TestHalfMoved:
+    """Engine-facts §1.4, row by row, with half of the keys at the destination."""
+
+    SLOT = SlotSet.of([0])
+
+    async def half(self, fleet: Nodes) -> tuple[Shop, dict[bytes, bytes], NodeClient, NodeClient]:
+        """Both sides open, 5 of 10 keys moved."""
+        shop = await shop_of(fleet)
+        values = keys_of(self.SLOT, 10)
+        await shop.fill(values)
+        source, destination = [await fleet.client(fleet.cluster[n]) for n in ("n0", "n1")]
+        await destination.set_slots(self.SLOT, SlotState.IMPORTING, await source.node_id())
+        await source.set_slots(self.SLOT, SlotState.MIGRATING, await destination.node_id())
+        login = Login(names.USER_REPLICATION, PASSWORDS.replication)
+        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
+        return shop, values, source, destination
+
+    async def recovered(self, shop: Shop, values: dict[bytes, bytes], owner: int = 1) -> None:
+        """Nothing is open any more, every key is there, and the slot is where it should be."""
+        await shop.move(NO_SLOTS, 0, 1)
+        topology = await shop.topology()
+        assert not recover_open_slots(topology)
+        assert 0 in topology.owners[shop.leader(topology, owner).target.node_id]
+        assert await shop.stored() == values
+
+    async def test_both_sides_open(self, fleet: Nodes) -> None:
+        shop, values, _, _ = await self.half(fleet)
+        await self.recovered(shop, values)
+
+    async def test_only_the_destination_is_marked(self, fleet: Nodes) -> None:
+        shop, values, source, _ = await self.half(fleet)
+        await source.set_slots(self.SLOT, SlotState.STABLE)
+        await self.recovered(shop, values)
+
+    async def test_only_the_destination_is_marked_and_has_nothing(self, fleet: Nodes) -> None:
+        shop = await shop_of(fleet)
+        values = keys_of(self.SLOT, 10)
+        await shop.fill(values)
+        source, destination = [await fleet.client(fleet.cluster[n]) for n in ("n0", "n1")]
+        await destination.set_slots(self.SLOT, SlotState.IMPORTING, await source.node_id())
+        await self.recovered(shop, values, owner=0)
+
+    async def test_only_the_source_is_marked(self, fleet: Nodes) -> None:
+        shop, values, _, destination = await self.half(fleet)
+        await destination.set_slots(self.SLOT, SlotState.STABLE)
+        await self.recovered(shop, values)
+
+    async def test_destination_owns_it_and_the_source_has_not_heard(self, fleet: Nodes) -> None:
+        shop, values, source, destination = await self.half(fleet)
+        login = Login(names.USER_REPLICATION, PASSWORDS.replication)
+        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
+        action = await shop.action(self.SLOT, 0, 1)
+        fleet.cluster["n0"].pause()
+        await destination.set_slots(self.SLOT, SlotState.NODE, await destination.node_id())
+        fleet.cluster["n0"].resume()
+        assert await move_slots(action, shop.context()) == 0
+        await self.recovered(shop, values)
+
+    async def test_what_is_wanted_back_is_completed_and_moved_back(self, fleet: Nodes) -> None:
+        shop, values, _, _ = await self.half(fleet)
+        await shop.move(self.SLOT, 1, 0)
+        await self.recovered(shop, values, owner=0)

@@ -76,7 +76,11 @@ class Move:
         replicas = tuple(self.target(n) for n in self.shards[1][1:])
         action = MoveSlots(SLOTS, self.target(self.source), self.target(self.destination), replicas, ())
         task = self.lab.loop.create_task(move_slots(action, context))
-        way.on_death = task.cancel
+
+        def cancel() -> None:
+            task.cancel()
+
+        way.on_death = cancel
         try:
             self.lab.loop.run_until_complete(task)
         except (Killed, asyncio.CancelledError, Doubt, NodeError) as e:

@@ -14,6 +14,8 @@ from cachecluster.domain.actions import MoveSlots, SettleSlots
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import Login, NodeClient, SlotState
+from cachecluster.reconcile import atomic_moves
+from cachecluster.reconcile.atomic_moves import AtomicMover
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.key_moves import KeyMover
 from cachecluster.reconcile.slot_ends import End, Followers, open_end
@@ -36,8 +38,9 @@ async def move_slots(action: MoveSlots, context: Context) -> int:
     """
     async with asyncio.timeout(ACTION_SECONDS), AsyncExitStack() as stack:
         move = await _Move.open(action, context, stack)
-        await move.finish(action.slots & move.source.view.myself.slots & move.destination.view.myself.slots)
-        return await move.by_keys(action.slots & move.source.view.myself.slots - move.destination.view.myself.slots)
+        ours, theirs = (action.slots & end.view.myself.slots for end in (move.source, move.destination))
+        await move.finish(ours & theirs)
+        return await move.carry(ours - theirs)
 
 
 class _Move:
@@ -70,11 +73,19 @@ class _Move:
                 raise Doubt(f"slot {mark.slot} is on its way to another node")
         return cls(action, context, stack, source, destination)
 
-    async def by_keys(self, slots: SlotSet) -> int:
+    async def carry(self, slots: SlotSet) -> int:
+        """Move the slots, as the engine does it best; how many keys were moved."""
+        if not slots:
+            return 0
+        followers = await Followers.of(self.stack, self.context, self.destination, self.action.replicas)
+        if await atomic_moves.is_possible(self.source, self.destination):
+            return await AtomicMover(self.source, self.destination, followers, self.deadline).move(slots)
+        return await self._by_keys(slots, followers)
+
+    async def _by_keys(self, slots: SlotSet, followers: Followers) -> int:
         """Group by group with MIGRATE; what is open already comes first."""
         if self.context.passwords is None:
             raise Doubt("the cluster's passwords are not there")
-        followers = await Followers.of(self.stack, self.context, self.destination, self.action.replicas)
         login = Login(names.USER_REPLICATION, self.context.passwords.replication)
         mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, self.deadline)
         marks = (*self.source.view.migrating, *self.destination.view.importing)
