@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
@@ -229,9 +229,24 @@ def check_journal(keys: Keys, journal: str) -> list[str]:
     return violations
 
 
+class ClusterClient(RedisCluster):
+    """Follows ASK to a node that owns no slot yet, too: redis-py knows only nodes with slots (its issue 4015)."""
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> ClusterNode | None:
+        """The node, made known if need be."""
+        found = super().get_node(host, port, node_name)
+        if found is None and node_name is not None:
+            address, _, number = node_name.rpartition(":")
+            found = ClusterNode(address, int(number), **self.nodes_manager.connection_kwargs)
+            self.nodes_manager.set_nodes(self.nodes_manager.nodes_cache, {found.name: found})
+        return found
+
+
 def connect() -> RedisCluster:
     """A cluster client that never repeats an operation on its own, configured from the connection Secret."""
-    return RedisCluster(
+    return ClusterClient(
         host=setting("host"),
         port=int(setting("port")),
         username=setting("username") or None,

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     FORMING = "Forming"
     JOINING_NODE = "JoiningNode"
     ASSIGNING_SLOTS = "AssigningSlots"
+    RECORDING_SLOTS = "RecordingSlots"
     ATTACHING_REPLICA = "AttachingReplica"
     SYNCING_REPLICA = "SyncingReplica"
     FORGETTING_NODE = "ForgettingNode"

@@ -8,7 +8,6 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
-from cachecluster.domain.actions import MoveSlots
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
 from cachecluster.domain.progress import resharding_before, resharding_news
@@ -25,6 +24,8 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS: Final = 0.05
 """After a pass that did something, the next one looks at what came of it."""
 DOUBT_SECONDS: Final = 0.2
+QUIET: Final = frozenset({Reason.MOVING_SLOTS, Reason.RECORDING_SLOTS})
+"""Done again every few seconds while slots move; how far that has come has Events of its own."""
 BLOCKED_SECONDS: Final = 30.0
 """Most of what ends a block comes with a watch event; the rest is found by looking."""
 
@@ -77,8 +78,8 @@ async def _announce(
     for outcome in outcomes:
         step = outcome.step
         extra = {"cluster": str(snap.ref), "reason": step.reason.value}
-        if outcome.error is None and isinstance(step.action, MoveSlots):
-            log.debug("%s: %d keys", step.message, outcome.keys_moved, extra=extra)  # progress has Events of its own
+        if outcome.error is None and step.reason in QUIET:
+            log.debug(step.message, extra=extra)
         elif outcome.error is None:
             log.info(step.message, extra=extra)
             kind: EventType = "Warning" if step.reason in STALLING else "Normal"

@@ -11,6 +11,8 @@ from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import Manifest, ObjectKey
 
+_FORMED_PATH: Final = f"metadata.annotations.{names.ANNOTATION_FORMED}"
+
 
 def generate_passwords(now: Situation) -> Iterator[Verdict]:
     """Before anything that needs them."""
@@ -55,7 +57,9 @@ def _repair(desired: Manifest, live: Manifest) -> Iterator[Verdict]:
     if key.kind == "StatefulSet" and _template_in_force(desired, live):
         desired = with_partition(desired, _partition(desired, live))
     where = difference(desired, live)
-    if where is not None:
+    if where == _FORMED_PATH:
+        yield Do(replacing(desired, live), Reason.RECORDING_SLOTS, f"{key}: recording which slots it serves")
+    elif where is not None:
         yield Do(replacing(desired, live), Reason.REPAIRING_DRIFT, f"{key} differs at {where}")
 
 
