@@ -88,7 +88,7 @@ def test_shards_are_added_and_removed_under_load(cart: Cluster, shopper: Client,
     assert recorder.history.longest_gap_milliseconds < GAP_MILLISECONDS, str(recorder.history)
     assert shopper.count(3000, "shards") == 3000
     news = messages(cart, "MovingSlots")
-    assert "resharding from 3 to 6 shards: 8190 slots are to move" in news, news
+    assert "resharding from 3 shards to 6 shards: 8191 slots are to move" in news, news
     assert "resharding to 3 shards is done" in news, news
     assert_nothing_of_the_left_shards(cart)
 

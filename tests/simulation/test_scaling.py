@@ -14,9 +14,9 @@ from tests.simulation.world import World
 SETTLED_SECONDS = 600.0
 
 
-@pytest.fixture(params=range(2))
+@pytest.fixture
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    with World(request.param) as world:
+    with World(request.node.name) as world:
         yield world
 
 
@@ -81,7 +81,7 @@ def test_shards_without_replicas(world: World) -> None:
     assert not world.watch.losses
 
 
-@pytest.mark.share(0.06)
+@pytest.mark.share(0.015)
 def test_scaling_under_crashes_and_losses(seeds: Seeds) -> None:
     for seed in seeds:
         chance = random.Random(seed)  # noqa: S311

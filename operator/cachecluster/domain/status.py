@@ -101,7 +101,7 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
     unsure = [s.primary.pod.name for s in topology.shards if s.primary and not _state_ok(s)]
     if unsure:
         return kind, "False", Reason.FORMING, f"{', '.join(unsure)} does not see the whole cluster yet"
-    if _was(snap, ConditionType.READY) != "True" and not all(s.healthy for s in topology.shards):
+    if _was(snap, ConditionType.READY) != "True" and not all(s.empty or s.healthy for s in topology.shards):
         return kind, "False", Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
     serving = sum(s.primary is not None for s in topology.shards)
     return kind, "True", Reason.CLUSTER_READY, f"{serving} shards serve all slots"

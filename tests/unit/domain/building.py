@@ -143,6 +143,8 @@ class Cluster:
     strangers: bool = False
     """Nobody has met anybody."""
     formed: bool = True
+    recorded: Mapping[int, SlotSet] = field(default_factory=dict)
+    """Slots that shards have served, where it is not their usual share."""
     template: str = "t1"
     live_partition: int | None = None
     live_members: int | None = None
@@ -162,7 +164,8 @@ class Cluster:
     def snapshot(self) -> Snapshot:
         members = members_by_shard(self.spec, self.present)
         planned = share(self.spec.topology.shards)
-        formed = [planned[s] if self.formed else NO_SLOTS for s in members]
+        usual = dict(enumerate(planned)) if self.formed else {}
+        formed = {s: self.recorded.get(s, usual.get(s, NO_SLOTS)) for s in members}
         desired = [statefulset(s, n, template=self.template, formed=formed[s]) for s, n in members.items()]
         live = [self._live(s, self.live_members or n, formed[s]) for s, n in members.items()]
         foreign = tuple(ForeignId(g.node_id, g.ip, self.foreign_alive_since) for g in self.ghosts)
