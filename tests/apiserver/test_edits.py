@@ -133,6 +133,7 @@ def status(version: str) -> dict[str, Any]:
         endpoints=Endpoints(configuration=Endpoint(host="upgraded.shop.svc", port=6379)),
         shards=[shard],
         effective=Effective(version=version, image="valkey/valkey:9.0", parameters_hash="abc"),
+        pending_modifications=["parameters.hz", "resources"],
     ).to_json()
 
 

@@ -344,7 +344,9 @@ class CacheClusterSpec(Model):
     parameters: Parameters | None = Field(
         default=None,
         description="Parameters of the engine by their names in valkey.conf, for example maxmemory-policy: "
-        "allkeys-lru. Edits are rolled out node by node.",
+        "allkeys-lru. Edits take effect on running nodes, without a restart; those few that the engine reads only when "
+        "it starts (cluster-databases, io-threads before 9.0, rdbchecksum and others of that kind) are rolled out node "
+        "by node.",
     )
     auth: Auth | None = Field(
         default=None,

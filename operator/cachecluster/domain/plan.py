@@ -67,3 +67,5 @@ class Outcome:
     """A precondition did not hold any more; nothing was done."""
     rejected: bool = False
     """The API server refuses it, and will again until somebody changes something."""
+    refused: bool = False
+    """The engine refuses these parameters: remembered for a while, and not what a pass is repeated for."""

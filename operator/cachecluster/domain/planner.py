@@ -6,6 +6,7 @@ from cachecluster.api.reasons import Reason
 from cachecluster.domain.plan import Block, Do, Plan, Wait
 from cachecluster.domain.policies import (
     balance,
+    configuration,
     coverage,
     failover,
     housekeeping,
@@ -26,6 +27,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *infrastructure.POLICIES,
     *membership.POLICIES,
     *coverage.POLICIES,
+    *configuration.POLICIES,
     *pods.POLICIES,
     pods.leave_cordoned_hosts,
     *rollout.POLICIES,

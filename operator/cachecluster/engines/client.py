@@ -1,11 +1,12 @@
 """What the operator asks of one engine node, and the errors that come back. Implementations live beside this module."""
 
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView
+from cachecluster.domain.snapshot import NodeId, NodeView, Parameters
 
 
 class NodeError(Exception):
@@ -27,8 +28,8 @@ class NodeRefused(NodeError):
 class NodeClient(Protocol):
     """One connection to one node. It never reconnects: a lost connection raises NodeUnreachable."""
 
-    async def view(self) -> NodeView:
-        """Read identity, replication state and cluster table."""
+    async def view(self, parameters: Collection[str] = ()) -> NodeView:
+        """Read identity, replication state and cluster table, and the values of ``parameters``."""
         ...
 
     async def node_id(self) -> NodeId:
@@ -61,6 +62,10 @@ class NodeClient(Protocol):
 
     async def failover(self, kind: FailoverKind) -> None:
         """CLUSTER FAILOVER on a replica; OK of the graceful kind means only that it is scheduled."""
+        ...
+
+    async def configure(self, parameters: Parameters) -> None:
+        """CONFIG SET, all in one command: either every one is in force afterwards or none has changed."""
         ...
 
     async def release(self) -> None:

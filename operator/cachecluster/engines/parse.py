@@ -1,6 +1,6 @@
 """Read what nodes say: INFO and CLUSTER NODES, as text, into values. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from cachecluster.domain.slots import SlotSet
@@ -14,6 +14,11 @@ def info(text: str) -> dict[str, str]:
     """``key:value`` lines of INFO, comments and blank lines left out."""
     pairs = (line.partition(":") for line in text.splitlines() if line and not line.startswith("#"))
     return {key: value for key, colon, value in pairs if colon}
+
+
+def pairs(answer: Sequence[str]) -> dict[str, str]:
+    """CONFIG GET: names and values in turn."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def keys(fields: Mapping[str, str]) -> int:

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, assert_never
 
 from redis import exceptions
@@ -14,7 +15,7 @@ from redis.backoff import NoBackoff
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, Peer, Role
+from cachecluster.domain.snapshot import NodeId, NodeView, Parameters, Peer, Role
 from cachecluster.engines import parse
 from cachecluster.engines.client import NodeDenied, NodeError, NodeRefused, NodeUnreachable
 
@@ -110,18 +111,21 @@ class ValkeyClient:
         self._connection = connection
         self._turn = asyncio.Lock()
 
-    async def view(self) -> NodeView:
+    async def view(self, parameters: Collection[str] = ()) -> NodeView:
         """See NodeClient. One round trip; each part is answered while loading, too."""
-        commands = (
+        commands: tuple[tuple[str, ...], ...] = (
             ("INFO", "server", "replication", "memory", "persistence", "keyspace"),
             ("CLUSTER", "NODES"),
             ("CLUSTER", "INFO"),
             ("ACL", "GETUSER", names.USER_REPLICATION),
             ("ACL", "GETUSER", names.USER_APPLICATION),
+            *([("CONFIG", "GET", *sorted(parameters))] if parameters else []),
         )
-        info, nodes, cluster, *users = await self._pipeline(*commands)
+        info, nodes, cluster, replication, application, *asked = await self._pipeline(*commands)
+        users = (replication, application)
         try:
-            return _view(parse.info(info), nodes, parse.info(cluster), users)
+            view = _view(parse.info(info), nodes, parse.info(cluster), users)
+            return replace(view, parameters=parse.pairs(asked[0])) if asked else view
         except (KeyError, ValueError) as error:
             raise NodeRefused(f"{self._ip}: its answer is not understood ({error})") from error
 
@@ -170,6 +174,10 @@ class ValkeyClient:
                 await self._command("CLUSTER", "FAILOVER", "TAKEOVER")
             case _:
                 assert_never(kind)
+
+    async def configure(self, parameters: Parameters) -> None:
+        """See NodeClient."""
+        await self._command("CONFIG", "SET", *(word for pair in parameters for word in pair))
 
     async def release(self) -> None:
         """See NodeClient. The application's user comes last: replicas attach first."""

@@ -2,7 +2,7 @@
 
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.snapshot import Manifest
-from cachecluster.manifests.config import config_map
+from cachecluster.manifests.config import config_map, live_config_map
 from cachecluster.manifests.disruption import budgets
 from cachecluster.manifests.facts import Facts, Passwords
 from cachecluster.manifests.network import network_policies
@@ -26,6 +26,7 @@ def build(spec: CacheClusterSpec, facts: Facts) -> tuple[Manifest, ...]:
         endpoint_service(facts.ref),
         *secrets,
         config,
+        live_config_map(spec, facts.ref, facts.remembered),
         *network_policies(spec, facts.ref, facts.operator_namespace),
         *budgets(spec, facts.ref),
         *(shard_statefulset(spec, facts, shard, config["metadata"]["name"]) for shard in range(spec.topology.shards)),

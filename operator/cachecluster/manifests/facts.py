@@ -47,3 +47,5 @@ class Facts:
     """None until the system Secret exists: the Secrets made from it are then left out."""
     formed: Mapping[int, SlotSet] = field(default_factory=dict)
     """Slots that each shard has served, by shard index; absent: it never held data."""
+    remembered: frozenset[str] = frozenset()
+    """Live parameters that may once have been set on a running node (ADR 0010)."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cachecluster.domain.snapshot import Host
+from cachecluster.domain.snapshot import Host, Parameters
 from cachecluster.engines.client import NodeConnector
 from cachecluster.kube.api import KubeApi
 from cachecluster.reconcile.events import EventRecorder
@@ -36,5 +36,7 @@ class Memory:
     """By node id."""
     taken_over: set[str] = field(default_factory=set)
     """uids of the pods on whose nodes a predecessor's connections have been ended."""
+    refusals: dict[Parameters, tuple[str, float]] = field(default_factory=dict)
+    """What an engine refused to set, with its words and when (Unix seconds)."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""
