@@ -165,7 +165,7 @@ Try next:
   kubectl -n {NAMESPACE} describe cc {name}
   kubectl -n {NAMESPACE} get pods -L cachecluster.dev/role -o wide
   kubectl -n {NAMESPACE} delete pod {victim}              # a primary: watch its role move first
-  kubectl -n {NAMESPACE} patch cc {name} --type=merge -p '{EDIT}'
+  kubectl -n {NAMESPACE} patch cc {name} --type=merge -p '{EDIT}'   # in force on every node, no restart
   kubectl -n {NAMESPACE} get events --field-selector involvedObject.kind=CacheCluster
   kubectl explain cachecluster.spec
 

@@ -133,22 +133,32 @@ def status(version: str) -> dict[str, Any]:
         endpoints=Endpoints(configuration=Endpoint(host="upgraded.shop.svc", port=6379)),
         shards=[shard],
         effective=Effective(version=version, image="valkey/valkey:9.0", parameters_hash="abc"),
+        pending_modifications=["parameters.hz", "resources"],
     ).to_json()
 
 
-def test_a_version_goes_back_only_while_not_every_node_runs_it(clusters: Clusters) -> None:
+def test_a_major_version_goes_back_only_while_not_every_node_runs_it(clusters: Clusters) -> None:
     assert clusters.create({**VALID, "version": "9.0"}, "upgraded", dry_run=False).accepted
     assert clusters.edit("upgraded", {**VALID, "version": "8.1"}).accepted  # nothing runs yet
     assert clusters.write_status("upgraded", status("8.1.4")).accepted
     assert clusters.edit("upgraded", {**VALID, "version": "8.1"}).accepted  # the roll is stuck, and is taken back
-    assert clusters.edit("upgraded", {**VALID, "version": "8.0"}).code == 422
     assert clusters.write_status("upgraded", status("9.0.1")).accepted
     answer = clusters.edit("upgraded", {**VALID, "version": "8.1"})
     assert answer.code == 422
     assert answer.causes[0][0] == "spec.version"
-    assert "cannot be taken back" in str(answer)
+    assert "do not read what it wrote" in str(answer)
+    assert "create a new CacheCluster" in str(answer)
+    assert clusters.edit("upgraded", {**VALID, "version": "8.0"}).code == 422
     assert clusters.edit("upgraded", {**VALID, "version": "9.0", "paused": True}).accepted
     assert clusters.edit("upgraded", {**VALID, "version": "9.1"}).accepted
+
+
+@pytest.mark.parametrize(("newer", "exact", "older"), [("8.1", "8.1.4", "8.0"), ("9.1", "9.1.2", "9.0")])
+def test_a_version_goes_back_within_its_major_one(clusters: Clusters, newer: str, exact: str, older: str) -> None:
+    name = f"back-to-{older.replace('.', '-')}"
+    assert clusters.create({**VALID, "version": newer}, name, dry_run=False).accepted
+    assert clusters.write_status(name, status(exact)).accepted
+    assert clusters.edit(name, {**VALID, "version": older}).accepted
 
 
 def test_a_status_is_stored_whole_and_shown(clusters: Clusters) -> None:

@@ -1,14 +1,15 @@
-"""Asks live engines for their parameters; prints JSON {family: {"names": [...], "immutable": [...]}}.
+"""Asks live engines for their parameters; prints JSON {family: {"values": {...}, "immutable": [...]}}.
 
     python -m tests.engines.parameter_list
 
-`cachecluster.domain.parameter_names` is kept equal to it by a test; this shows what to write there when a new engine
-version differs.
+`parameter_names` and `parameter_defaults` in `cachecluster.domain` are kept equal to it by a test; this shows what to
+write there when a new engine version differs.
 """
 
 import asyncio
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from tests.engines.harness.node import NodeProcess
 
 @dataclass(frozen=True, slots=True)
 class ParameterList:
-    """What CONFIG GET * lists, and which of it CONFIG SET refuses as immutable."""
+    """What CONFIG GET * lists, with its values, and which of it CONFIG SET refuses as immutable."""
 
-    names: frozenset[str]
+    values: Mapping[str, str]
     immutable: frozenset[str]
 
 
@@ -32,7 +33,7 @@ async def parameter_list(node: NodeProcess) -> ParameterList:
     reply: list[str] = await node.call("CONFIG", "GET", "*")
     values = dict(zip(reply[::2], reply[1::2], strict=True))
     immutable = [name for name, value in values.items() if await _is_immutable(node, name, value)]
-    return ParameterList(frozenset(values), frozenset(immutable))
+    return ParameterList(values, frozenset(immutable))
 
 
 async def _is_immutable(node: NodeProcess, name: str, value: str) -> bool:
@@ -58,7 +59,7 @@ if __name__ == "__main__":
         lists = asyncio.run(_all_families(Path(scratch)))
     print(
         json.dumps(
-            {family: {"names": sorted(p.names), "immutable": sorted(p.immutable)} for family, p in lists.items()},
+            {family: {"values": p.values, "immutable": sorted(p.immutable)} for family, p in lists.items()},
             indent=1,
         )
     )

@@ -28,13 +28,14 @@ ENGINE_UID: Final = 999
 PASSWORDS: Final = Passwords("application-#1 pw", 'operator-"2"\\pw', 'replication "3" #\\pw', "node-$4 'pw")
 SYSTEM_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Arguments: root directory, engine's /usr, pod directory (bin, config, acl, data, termination-log), python, program.
+# Arguments: root directory, engine's /usr, pod directory (bin, config, live, acl, data, termination-log), python,
+# program.
 SANDBOX: Final = """
 set -eu
 root=$1 usr=$2 pod=$3
 mount -t tmpfs tmpfs "$root"
 cd "$root"
-mkdir -p usr bin dev proc data etc/cachecluster/config etc/cachecluster/acl
+mkdir -p usr bin dev proc data etc/cachecluster/config etc/cachecluster/live etc/cachecluster/acl
 rmdir bin
 for name in bin sbin lib lib64; do ln -s "usr/$name" "$name"; done
 mkdir pod
@@ -45,6 +46,7 @@ for name in null urandom; do mount --bind "/dev/$name" "dev/$name"; done
 mount --bind "$pod/termination-log" dev/termination-log
 mount --bind "$pod/bin" pod
 mount --bind "$pod/config" etc/cachecluster/config
+mount --bind "$pod/live" etc/cachecluster/live
 mount --bind "$pod/acl" etc/cachecluster/acl
 mount --bind "$pod/data" data
 mount -o remount,ro "$root"
@@ -65,7 +67,10 @@ exec /usr/bin/valkey-server "$@" --bind "$NODE_ADDRESS" --bind-source-addr "$NOD
 
 
 class Pods:
-    """The pods of one CacheCluster, by shard and ordinal. `tuned` replaces lines of the generated configuration."""
+    """The pods of one CacheCluster, by shard and ordinal. `tuned` replaces lines of the generated configuration.
+
+    `live` is what a pod that starts from now on finds in the ConfigMap of live parameters.
+    """
 
     def __init__(
         self,
@@ -83,7 +88,11 @@ class Pods:
         self._tuned = dict(tuned or {})
         children = build(self.spec, Facts(self.ref, "cachecluster-system", passwords))
         by_name = {(c["kind"], c["metadata"]["name"]): c for c in children}
-        self._config = next(c["data"] for (kind, _), c in by_name.items() if kind == "ConfigMap")
+        live_name = names.live_config_map(self.ref.name, self.spec.version)
+        self.live: dict[str, str] = dict(by_name["ConfigMap", live_name]["data"])
+        self._config = next(
+            c["data"] for (kind, name), c in by_name.items() if kind == "ConfigMap" and name != live_name
+        )
         secret = by_name["Secret", names.acl_secret(self.ref.name)]["data"]
         self._acl = {key: b64decode(value) for key, value in secret.items()}
         self.nodes = {
@@ -160,7 +169,7 @@ class Pods:
         )
 
     def _command(self, node: NodeProcess) -> Sequence[str]:
-        for part in ("root", "bin", "config", "acl", "data"):
+        for part in ("root", "bin", "config", "live", "acl", "data"):
             (node.directory / part).mkdir(parents=True, exist_ok=True)
         termination_log(node).write_text("")
         termination_log(node).chmod(0o666)
@@ -168,6 +177,8 @@ class Pods:
             shutil.chown(path, ENGINE_UID, ENGINE_UID)
         for name, text in self._config.items():
             (node.directory / "config" / name).write_text(tune(text, self._tuned))
+        for name, text in self.live.items():
+            (node.directory / "live" / name).write_text(tune(text, self._tuned))
         for name, content in self._acl.items():
             (node.directory / "acl" / name).write_bytes(content)
             (node.directory / "acl" / name).chmod(0o444)

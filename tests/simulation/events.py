@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cachecluster.api import names
 from cachecluster.domain.requests import failover_request
 from cachecluster.domain.snapshot import ClusterRef
+from tests.simulation.engine import commands
 from tests.simulation.kubernetes.store import Key
 
 if TYPE_CHECKING:
@@ -124,6 +125,22 @@ def request_restart(world: "World", ref: ClusterRef, chance: Random) -> None:
     world.annotate(ref, names.ANNOTATION_RESTARTED, f"{world.clock.now():.3f}")
 
 
+def configure(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """Parameters that need no restart, in place of those before."""
+    given = {"hz": chance.randint(1, 500), "timeout": chance.randint(0, 60), "maxmemory-policy": "allkeys-lru"}
+    picked = {name: given[name] for name in chance.sample(sorted(given), chance.randint(0, 3))}
+    world.edit(ref, lambda spec: spec.update(parameters=picked))
+
+
+def configure_by_hand(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """Somebody sets a parameter of a node; if the spec says nothing of it, that is theirs."""
+    nodes = [b.node for b in _running(world, ref) if b.node is not None]
+    given = world.cluster(ref)["spec"].get("parameters", {})
+    if nodes and "hz" in given:
+        world.note("event: CONFIG SET by hand")
+        commands.configure(chance.choice(nodes), (("hz", str(chance.randint(1, 500))),))
+
+
 def bad_image(world: "World", ref: ClusterRef, chance: Random) -> None:
     """An image that no registry has, taken back later."""
     world.kubelets.bad_images.add("example/none:8.1")
@@ -137,6 +154,6 @@ def bad_image(world: "World", ref: ClusterRef, chance: Random) -> None:
 
 GENTLE: Final[tuple[Event, ...]] = (
     *(kill_process, delete_pod, delete_child, cordon, hide_node, kill_operator),
-    *(roll, resize_shards, request_failover, request_restart),
+    *(roll, resize_shards, request_failover, request_restart, configure, configure_by_hand),
 )
 ROUGH: Final[tuple[Event, ...]] = (*GENTLE, bad_image, kill_all_processes, delete_all_pods)

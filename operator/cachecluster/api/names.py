@@ -26,6 +26,10 @@ ANNOTATION_TEMPLATE: Final = f"{GROUP}/template-hash"
 ANNOTATION_FORMED: Final = f"{GROUP}/formed"
 """On a shard's StatefulSet: the slots that this shard has served. Absent: it has never held data."""
 
+ANNOTATION_LIVE_NAMES: Final = f"{GROUP}/live-parameters"
+"""On the ConfigMap of live parameters: all that may ever have been set on a running node, so that one that the user
+takes back is set back."""
+
 ANNOTATION_ACCEPT_LOSS: Final = f"{GROUP}/accept-data-loss"
 """On the CacheCluster: what lets nodes restart whose data exists nowhere else, as the message asks for it (S8)."""
 
@@ -45,6 +49,8 @@ ROLE_REPLICA: Final = "replica"
 CACHE_PORT: Final = 6379
 CONTAINER: Final = "engine"
 DATA_VOLUME: Final = "data"
+CONFIG_VOLUME: Final = "config"
+LIVE_VOLUME: Final = "live"
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 
 USER_OPERATOR: Final = "cachecluster-operator"
@@ -102,6 +108,11 @@ def connection_secret(cluster: str) -> str:
 def config_map(cluster: str, content_hash: str) -> str:
     """Immutable configuration and scripts; a pod only sees the one it was rolled to."""
     return f"{cluster}-config-{content_hash}"
+
+
+def live_config_map(cluster: str, version: str) -> str:
+    """Parameters that change without a restart, as nodes of one release family read them when they start."""
+    return f"{cluster}-live-{version}"
 
 
 def primaries_budget(cluster: str) -> str:

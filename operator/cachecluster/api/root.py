@@ -31,17 +31,19 @@ NAME_RULES: Final = (
     ),
 )
 
-_FAMILIES: Final = "[{0}, {1}].map(v, v.split('.')).map(p, int(p[0]) * 1000 + int(p[1]))"
-_FAMILY_OF_ROOT: Final = _FAMILIES.format("self.spec.version", "oldSelf.spec.version")
-_FAMILY_OF_STATUS: Final = _FAMILIES.format("self.spec.version", "self.status.effective.version")
+_MAJORS: Final = "[{0}, {1}].map(v, int(v.split('.')[0]))"
+_WANTED: Final = _MAJORS.format("self.spec.version", "oldSelf.spec.version")
+_REACHED: Final = _MAJORS.format("self.spec.version", "self.status.effective.version")
 
 NO_DOWNGRADE: Final = Transition(
-    f"[{_FAMILY_OF_ROOT}].all(f, f[0] >= f[1]) || !has(self.status) || !has(self.status.effective) || "
-    f"[{_FAMILY_OF_STATUS}].all(f, f[0] >= f[1])",
-    "a version that every node already runs cannot be taken back, for older engines do not read what newer ones "
-    "wrote; keep it, or create a new CacheCluster with the older version",
+    f"[{_WANTED}].all(m, m[0] >= m[1]) || !has(self.status) || !has(self.status.effective) || "
+    f"[{_REACHED}].all(m, m[0] >= m[1])",
+    "every node already runs a later major version, and earlier engines do not read what it wrote (Valkey 9 to 8); "
+    "write back the version that it was, or create a new CacheCluster with the earlier one and move the clients to it",
     at="spec.version",
 )
+"""Within a major version the format of snapshots and logs is the same (engine-facts §9), so that one can go back; and
+so can a roll to a later one that is not complete: what stalled it must be possible to take back (S11)."""
 
 
 def name_problem(name: str) -> str | None:

@@ -318,7 +318,7 @@ class CacheClusterSpec(Model):
     engine: Engine = Field(description="Cache engine: Valkey. Fixed once the cluster exists.")
     version: EngineVersion = Field(
         description="Release family of the engine, in quotes: '8.0', '8.1', '9.0' or '9.1'. A newer one is rolled out "
-        "node by node; it cannot go back once every node runs the newer one."
+        "node by node; once every node runs it, it can go back within 8.x or 9.x, but not from 9.x to 8.x."
     )
     image: ImageReference | None = Field(
         default=None, description="Image to run instead of the version's own; it must be of the same release family."
@@ -345,7 +345,9 @@ class CacheClusterSpec(Model):
     parameters: Parameters | None = Field(
         default=None,
         description="Parameters of the engine by their names in valkey.conf, for example maxmemory-policy: "
-        "allkeys-lru. Edits are rolled out node by node.",
+        "allkeys-lru. Edits take effect on running nodes, without a restart; those few that the engine reads only when "
+        "it starts (cluster-databases, io-threads before 9.0, rdbchecksum and others of that kind) are rolled out node "
+        "by node.",
     )
     auth: Auth | None = Field(
         default=None,

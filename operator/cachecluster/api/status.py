@@ -66,7 +66,10 @@ class Effective(Model):
         description="Engine version, exact where it is known, for example 8.1.4."
     )
     image: str = Field(description="Image of the engine's container.")
-    parameters_hash: str = Field(description="Hash of the parameters that the nodes were started with.")
+    parameters_hash: str = Field(
+        description="Hash of the configuration that is in force on every node: what it was started with and what was "
+        "set since."
+    )
 
 
 class Resharding(Model):
@@ -124,6 +127,13 @@ class CacheClusterStatus(Model):
     )
 
     resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")
+
+    pending_modifications: list[str] = Field(
+        default_factory=list,
+        description="Fields of the spec that are not in force on every node yet, for example parameters.hz or "
+        "resources: being set, waiting for their node's turn to restart, or refused. Empty: all are in force.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
 
     @computed_field(description="Ready nodes of all nodes, for people: 5/6.")
     def ready(self) -> str:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import Manifest, NodeId, ObjectKey, Role
+from cachecluster.domain.snapshot import Manifest, NodeId, ObjectKey, Parameters, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,15 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Configure:
+    """Change parameters of running nodes: each node takes all of them or none."""
+
+    disruptive: ClassVar[bool] = False
+    nodes: tuple[Target, ...]
+    parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchOver:
     """Hand the primary role over gracefully, without losing a write."""
 
@@ -224,6 +233,7 @@ Action = (
     | Promote
     | Release
     | Reset
+    | Configure
     | SwitchOver
     | MoveSlots
     | SettleSlots

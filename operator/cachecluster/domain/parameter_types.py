@@ -1,6 +1,7 @@
 """Which values the engine's parameters take: bounds and words as in Valkey's ``src/config.c`` (8.0 to 9.1)."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,10 @@ class Word:
         """What to write instead of ``value``, None if it is fine."""
         return None if value in self.words else f"write {_one_of(self.words)}"
 
+    def normal(self, value: str) -> str:
+        """The one way to write it."""
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -35,6 +40,10 @@ class Whole:
         upper = "" if self.most in {_INT_MAX, _LONG_MAX} else f", at most {self.most}"
         return f"write a whole number of at least {self.least}{upper}"
 
+    def normal(self, value: str) -> str:
+        """The one way to write it: without leading zeros, which the engine does not read."""
+        return str(int(value))
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -43,18 +52,26 @@ class Memory:
     least: int
     percent: bool = False
     """A percentage of maxmemory is possible too."""
+    unlimited: bool = False
+    """-1 is possible too."""
 
     def problem(self, value: str) -> str | None:
         """What to write instead of ``value``, None if it is fine."""
-        if self.percent and re.fullmatch(r"[0-9]{1,2}%|100%", value):
+        if (self.percent and re.fullmatch(r"[0-9]{1,2}%|100%", value)) or (self.unlimited and value == "-1"):
             return None
-        match = _MEMORY.fullmatch(value.lower())
-        if match is None or match["unit"] not in _UNITS:
+        try:
+            amount = bytes_of(value)
+        except ValueError:
             return f"write an amount such as 64mb or 1gb{' or a percentage such as 5%' if self.percent else ''}"
-        amount = int(match["number"]) * _UNITS[match["unit"]]
         return (
             None if self.least <= amount <= _LONG_MAX else f"write at least {self.least} and at most {_LONG_MAX} bytes"
         )
+
+    def normal(self, value: str) -> str:
+        """The one way to write it: bytes, as a number; a percentage stays one, but for none at all."""
+        if value.endswith("%"):
+            return f"{int(value[:-1])}%" if int(value[:-1]) else "0"
+        return value if value == "-1" else str(bytes_of(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +80,56 @@ class Form:
 
     pattern: str
     example: str
+    rewrite: Callable[[str], str]
+    """Gives the one way to write a value of this form."""
 
     def problem(self, value: str) -> str | None:
         """What to write instead of ``value``, None if it is fine."""
         return None if re.fullmatch(self.pattern, value) else f"write it like {self.example}"
 
+    def normal(self, value: str) -> str:
+        """The one way to write it."""
+        return self.rewrite(value)
+
 
 Type = Word | Whole | Memory | Form
+
+
+def bytes_of(amount: str) -> int:
+    """An amount in the engine's units; raises ValueError."""
+    match = _MEMORY.fullmatch(amount.lower())
+    if match is None or match["unit"] not in _UNITS:
+        raise ValueError(amount)
+    return int(match["number"]) * _UNITS[match["unit"]]
+
+
+def _buffer_limits(value: str) -> str:
+    """Every class once, the last mention counts; the engine itself still answers with the old name of replicas."""
+    words = value.split()
+    limits = {}
+    for name, hard, soft, seconds in zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True):
+        of = "replica" if name == "slave" else name
+        limits[of] = f"{of} {bytes_of(hard)} {bytes_of(soft)} {int(seconds)}"
+    return " ".join(limits[name] for name in ("normal", "replica", "pubsub") if name in limits)
+
+
+_ALL_EVENTS: Final = "g$lshzxetd"
+
+
+def _events(value: str) -> str:
+    """`A` for all the classes that it stands for. Beside `A` the engine does not tell whether `n` is on."""
+    flags = set(value)
+    if "A" in flags or flags >= set(_ALL_EVENTS):
+        flags = flags - set(_ALL_EVENTS) - {"n"} | {"A"}
+    return "".join(sorted(flags))
+
+
+def _numbers(value: str) -> str:
+    return " ".join(str(int(word)) for word in value.split())
+
+
+def _percentiles(value: str) -> str:
+    return " ".join(f"{float(word):.10g}" for word in value.split())
 
 
 def _one_of(words: tuple[str, ...]) -> str:
@@ -150,14 +210,16 @@ TYPES: Final[dict[str, Type]] = {
     "appendfsync": Word(("always", "everysec", "no")),
     "auto-aof-rewrite-min-size": Memory(0),
     "client-output-buffer-limit": Form(
-        rf"{_BUFFER_LIMIT}(?: +{_BUFFER_LIMIT})*", "replica 256mb 64mb 60, with further classes after it"
+        rf"{_BUFFER_LIMIT}(?: +{_BUFFER_LIMIT})*",
+        "replica 256mb 64mb 60, with further classes after it",
+        _buffer_limits,
     ),
     "client-query-buffer-limit": Memory(2**20),
     "cluster-databases": Whole(1, _INT_MAX),
     "hz": Whole(1, 500),
     "io-threads": Whole(1, 128),
     "latency-tracking-info-percentiles": Form(
-        r"(?:[0-9]{1,3}(?:\.[0-9]+)?(?: +[0-9]{1,3}(?:\.[0-9]+)?)*)?", "50 99 99.9"
+        r"(?:[0-9]{1,3}(?:\.[0-9]+)?(?: +[0-9]{1,3}(?:\.[0-9]+)?)*)?", "50 99 99.9", _percentiles
     ),
     "list-max-listpack-size": Whole(-(2**31), _INT_MAX),
     "log-format": Word(("legacy", "logfmt")),
@@ -169,14 +231,31 @@ TYPES: Final[dict[str, Type]] = {
     "maxmemory-eviction-tenacity": Whole(0, 100),
     "maxmemory-policy": Word(MAXMEMORY_POLICIES),
     "maxmemory-samples": Whole(1, 64),
-    "notify-keyspace-events": Form(r"[AKEg$lshzxetdmn]*", "KEA"),
+    "notify-keyspace-events": Form(
+        r"(?!.*A.*n|.*n.*A)[AKEg$lshzxetdmn]*", "KEA; n for new keys only without A", _events
+    ),
     "prefetch-batch-max-size": Whole(0, 128),
     "propagation-error-behavior": Word(("ignore", "panic", "panic-on-replicas")),
     "proto-max-bulk-len": Memory(2**20),
     "rdb-version-check": Word(("strict", "relaxed")),
-    "repl-backlog-size": Memory(1),
+    "repl-backlog-size": Memory(16 * 2**10),  # the engine takes less and makes it this
     "repl-timeout": Whole(10, _INT_MAX),
     "sanitize-dump-payload": Word(("no", "yes", "clients")),
-    "save": Form(r"[1-9][0-9]{0,8} +[1-9][0-9]{0,8}(?: +[1-9][0-9]{0,8} +[1-9][0-9]{0,8})*", "3600 1 300 100"),
+    "save": Form(
+        r"[1-9][0-9]{0,8} +[1-9][0-9]{0,8}(?: +[1-9][0-9]{0,8} +[1-9][0-9]{0,8})*", "3600 1 300 100", _numbers
+    ),
+    "slot-migration-max-failover-repl-bytes": Memory(0, unlimited=True),
 }
 """Parameters with a checked value; the few others that users may set are free text."""
+
+
+def normal(name: str, value: str) -> str:
+    """The one way to write ``value``, for the engine and for comparing it with what the engine answers.
+
+    What cannot be read stays as it is.
+    """
+    kind = TYPES.get(name)
+    try:
+        return value if kind is None else kind.normal(value)
+    except ValueError:
+        return value

@@ -19,7 +19,7 @@ _MODERN: Final = {
     "server_cpulist": "server-cpulist",
 }
 _RENAMED_PARTS: Final = (("slave", "replica"), ("ziplist", "listpack"))
-_TWINS: Final = {
+TWINS: Final = {
     "slowlog-log-slower-than": "commandlog-execution-slower-than",
     "slowlog-max-len": "commandlog-slow-execution-max-len",
 }
@@ -54,8 +54,8 @@ def _combination_problem(name: str, spec: CacheClusterSpec) -> str | None:
     parameters = spec.parameters or {}
     if name == "save" and spec.persistence_mode is not PersistenceMode.SNAPSHOT:
         return "it has a meaning only with persistence.mode Snapshot; set that or remove it"
-    if _TWINS.get(name) in parameters:
-        return f"it is the same parameter as {_TWINS[name]}; remove one of them"
+    if TWINS.get(name) in parameters:
+        return f"it is the same parameter as {TWINS[name]}; remove one of them"
     return None
 
 

@@ -71,3 +71,5 @@ class Outcome:
     """The API server refuses it, and will again until somebody changes something."""
     keys_moved: int = 0
     """By MoveSlots, this time."""
+    refused: bool = False
+    """The engine refuses these parameters: remembered for a while, and not what a pass is repeated for."""

@@ -8,6 +8,7 @@ from cachecluster.domain.actions import MoveSlots
 from cachecluster.domain.plan import Block, Do, Plan, Wait
 from cachecluster.domain.policies import (
     balance,
+    configuration,
     coverage,
     failover,
     housekeeping,
@@ -31,6 +32,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *infrastructure.POLICIES,
     *membership.POLICIES,
     *coverage.POLICIES,
+    *configuration.POLICIES,
     *pods.POLICIES,
     pods.leave_cordoned_hosts,
     *resharding.POLICIES,

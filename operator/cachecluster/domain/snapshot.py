@@ -1,7 +1,7 @@
 """What was read about one cluster at one moment. What could not be reached is Unreachable, never "down" (S1)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
 
@@ -13,6 +13,9 @@ NodeId = NewType("NodeId", str)
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as JSON."""
+
+Parameters = tuple[tuple[str, str], ...]
+"""Names and values of engine parameters, sorted."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -138,6 +141,8 @@ class NodeView:
     """Slots of others that it is marked to take from a peer."""
     max_memory: int = 0
     """maxmemory in bytes; 0: unlimited."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
 
     @property
     def myself(self) -> Peer:
@@ -212,6 +217,22 @@ class Pod:
     """controller-revision-hash"""
     role_label: str | None
     container: Container | None
+    shape: "PodShape | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodShape:
+    """What of its template a pod was made with, as far as an edit of the spec decides it."""
+
+    image: str
+    resources: Manifest
+    """Of the engine's container."""
+    config: str
+    """Name of its immutable ConfigMap."""
+    live: str
+    """Name of its ConfigMap of live parameters."""
+    labels: Manifest
+    annotations: Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +289,8 @@ class Snapshot:
     views: Mapping[str, NodeView | Unreachable]
     """By pod name; a pod without an address is absent."""
     foreign: tuple[ForeignId, ...] = ()
+    refusals: Mapping[Parameters, str] = field(default_factory=dict)
+    """What the engine has lately refused to set, with its words."""
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

@@ -17,12 +17,14 @@ from cachecluster.api.status import (
     Resharding,
     ShardStatus,
 )
-from cachecluster.domain.drift import key_of
+from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.live_parameters import wanted
+from cachecluster.domain.pending import outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
 from cachecluster.domain.progress import resharding_before, resharding_status
 from cachecluster.domain.requests import handled_failover
 from cachecluster.domain.slots import NO_SLOTS
-from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, Snapshot
+from cachecluster.domain.snapshot import InvalidSpec, Manifest, Snapshot
 from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe, weakness
 
 STALLING: Final = frozenset(
@@ -38,6 +40,7 @@ STALLING: Final = frozenset(
         Reason.POD_CRASHING,
         Reason.POD_UNSCHEDULABLE,
         Reason.ROLLOUT_STALLED,
+        Reason.PARAMETER_REFUSED,
         Reason.WOULD_LOSE_DATA,
         Reason.INSUFFICIENT_MEMORY,
         Reason.DATA_LOSS,
@@ -45,6 +48,7 @@ STALLING: Final = frozenset(
     }
 )
 """Held back until a person, or the world outside, changes something."""
+_HASH_LENGTH: Final = 10
 DATA_LOSS_SHOWN: Final = timedelta(days=1)
 
 Judgement = tuple[ConditionType, ConditionStatus, Reason, str]
@@ -54,9 +58,7 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
     """The status after a pass; ``keys_moved`` counts keys that changed shards since progress was last written."""
     topology = observe(snap)
     failures = [
-        Block(Reason.OBJECT_REJECTED if o.rejected else Reason.ACTION_FAILED, f"{o.step.message}: {o.error}")
-        for o in outcomes
-        if o.error is not None and not o.doubt
+        Block(_failure(o), f"{o.step.message}: {o.error}") for o in outcomes if o.error is not None and not o.doubt
     ]
     blocks = (*plan.blocks, *failures)
     rolled = _rolled_out(snap, topology)
@@ -87,7 +89,14 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
         effective=_effective(snap, topology, rolled[1] == "True"),
         resharding=resharding,
         last_handled_failover=handled_failover(snap, topology),
+        pending_modifications=pending_modifications(snap, topology),
     )
+
+
+def _failure(outcome: Outcome) -> Reason:
+    if outcome.rejected:
+        return Reason.OBJECT_REJECTED
+    return Reason.PARAMETER_REFUSED if outcome.refused else Reason.ACTION_FAILED
 
 
 def _ready(snap: Snapshot, topology: Topology) -> Judgement:
@@ -172,25 +181,14 @@ def _rolled_out(snap: Snapshot, topology: Topology) -> Judgement:
     kind = ConditionType.ROLLED_OUT
     if isinstance(snap.spec, InvalidSpec):
         return kind, "False", Reason.INVALID_SPEC, "the spec is not carried out"
-    desired = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
-    old: list[str] = []
-    for shard in topology.shards:
-        key = ObjectKey("StatefulSet", shard.name)
-        live, wanted = snap.children.get(key), desired.get(key)
-        if live is None or wanted is None or _template(live) != _template(wanted):
-            old += [m.pod.name for m in shard.members] or [shard.name]
-        else:
-            update = live.get("status", {}).get("updateRevision", "")
-            old += [m.pod.name for m in shard.members if m.pod.revision != update]
+    old = [m.pod.name for m in outdated(snap, topology)] + [s.name for s in topology.shards if not s.members]
     if old:
         rest = f" and {len(old) - 5} more" if len(old) > 5 else ""
         return kind, "False", Reason.ROLLING_OUT, f"still to be replaced or created: {', '.join(old[:5])}{rest}"
-    return kind, "True", Reason.UP_TO_DATE, "every pod runs the wanted template"
-
-
-def _template(statefulset: Manifest) -> str | None:
-    value: str | None = statefulset["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
-    return value
+    unset = unset_parameters(snap, topology)
+    if unset:
+        return kind, "False", Reason.CONFIGURING, f"still to be set on running nodes: {', '.join(unset)}"
+    return kind, "True", Reason.UP_TO_DATE, "every node runs the wanted template and parameters"
 
 
 def _data_loss(snap: Snapshot, blocks: Sequence[Block], outcomes: Sequence[Outcome]) -> list[Judgement]:
@@ -270,12 +268,13 @@ def _shard(topology: Topology, shard: Shard) -> ShardStatus:
 def _effective(snap: Snapshot, topology: Topology, rolled: bool) -> Effective | None:
     """Changes only when a roll is complete."""
     before = snap.status.get("effective")
-    desired = {m["kind"]: m for m in snap.desired}
-    if not rolled or isinstance(snap.spec, InvalidSpec) or "StatefulSet" not in desired:
+    template = next((m["spec"]["template"]["spec"] for m in snap.desired if m["kind"] == "StatefulSet"), None)
+    if not rolled or isinstance(snap.spec, InvalidSpec) or template is None:
         return Effective.model_validate(before) if before else None
     versions = {m.node.version for m in topology.members if m.node is not None}
-    containers = desired["StatefulSet"]["spec"]["template"]["spec"]["containers"]
-    image = next(c["image"] for c in containers if c["name"] == names.CONTAINER)
-    config = desired["ConfigMap"]["metadata"]["name"] if "ConfigMap" in desired else ""
+    image = next(c["image"] for c in template["containers"] if c["name"] == names.CONTAINER)
+    volumes = template.get("volumes", ())
+    config = next((v["configMap"]["name"] for v in volumes if v["name"] == names.CONFIG_VOLUME), "")
+    parameters = fingerprint([config, wanted(snap.spec)])[:_HASH_LENGTH]
     version = versions.pop() if len(versions) == 1 else str(snap.spec.version)
-    return Effective(version=version, image=image, parameters_hash=config.rpartition("-")[2])
+    return Effective(version=version, image=image, parameters_hash=parameters)

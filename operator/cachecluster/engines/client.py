@@ -1,6 +1,6 @@
 """What the operator asks of one engine node, and the errors that come back. Implementations live beside this module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView
+from cachecluster.domain.snapshot import NodeId, NodeView, Parameters
 
 
 class NodeError(Exception):
@@ -82,8 +82,8 @@ less than the time after which its peers would give it up (cluster-node-timeout)
 class NodeClient(Protocol):
     """One connection to one node. It never reconnects: a lost connection raises NodeUnreachable."""
 
-    async def view(self) -> NodeView:
-        """Read identity, replication state and cluster table."""
+    async def view(self, parameters: Collection[str] = ()) -> NodeView:
+        """Read identity, replication state and cluster table, and the values of ``parameters``."""
         ...
 
     async def node_id(self) -> NodeId:
@@ -120,6 +120,10 @@ class NodeClient(Protocol):
 
     async def failover(self, kind: FailoverKind) -> None:
         """CLUSTER FAILOVER on a replica; OK of the graceful kind means only that it is scheduled."""
+        ...
+
+    async def configure(self, parameters: Parameters) -> None:
+        """CONFIG SET, all in one command: either every one is in force afterwards or none has changed."""
         ...
 
     async def release(self) -> None:

@@ -17,6 +17,11 @@ def info(text: str) -> dict[str, str]:
     return {key: value for key, colon, value in pairs if colon}
 
 
+def pairs(answer: Sequence[str]) -> dict[str, str]:
+    """CONFIG GET: names and values in turn."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
 def keys(fields: Mapping[str, str]) -> int:
     """Number of keys over all databases (INFO keyspace: ``db0:keys=1,expires=0,...``)."""
     databases = (v for k, v in fields.items() if k.startswith("db") and k[2:].isdecimal())

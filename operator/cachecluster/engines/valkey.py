@@ -3,8 +3,9 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, Final, assert_never
 
 from redis import exceptions
@@ -15,7 +16,7 @@ from redis.backoff import NoBackoff
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView
+from cachecluster.domain.snapshot import NodeId, NodeView, Parameters
 from cachecluster.engines import parse
 from cachecluster.engines.client import (
     KEY_SECONDS,
@@ -124,18 +125,20 @@ class ValkeyClient:
         self._connection = connection
         self._turn = asyncio.Lock()
 
-    async def view(self) -> NodeView:
+    async def view(self, parameters: Collection[str] = ()) -> NodeView:
         """See NodeClient. One round trip; each part is answered while loading, too."""
-        commands = (
+        commands: tuple[tuple[str, ...], ...] = (
             ("INFO", "server", "replication", "memory", "persistence", "keyspace"),
             ("CLUSTER", "NODES"),
             ("CLUSTER", "INFO"),
             ("ACL", "GETUSER", names.USER_REPLICATION),
             ("ACL", "GETUSER", names.USER_APPLICATION),
+            *([("CONFIG", "GET", *sorted(parameters))] if parameters else []),
         )
-        info, nodes, cluster, *users = await self._pipeline(*commands)
+        info, nodes, cluster, replication, application, *asked = await self._pipeline(*commands)
         with self._understanding():
-            return parse.view(parse.info(info), nodes, parse.info(cluster), users)
+            view = parse.view(parse.info(info), nodes, parse.info(cluster), (replication, application))
+            return replace(view, parameters=parse.pairs(asked[0])) if asked else view
 
     async def node_id(self) -> NodeId:
         """See NodeClient."""
@@ -186,6 +189,10 @@ class ValkeyClient:
                 await self._command("CLUSTER", "FAILOVER", "TAKEOVER")
             case _:
                 assert_never(kind)
+
+    async def configure(self, parameters: Parameters) -> None:
+        """See NodeClient."""
+        await self._command("CONFIG", "SET", *(word for pair in parameters for word in pair))
 
     async def release(self) -> None:
         """See NodeClient. The application's user comes last: replicas attach first."""

@@ -3,7 +3,7 @@
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.layout import members_by_shard
 from cachecluster.domain.snapshot import Manifest
-from cachecluster.manifests.config import config_map
+from cachecluster.manifests.config import config_map, live_config_map
 from cachecluster.manifests.disruption import budgets
 from cachecluster.manifests.facts import Facts, Passwords
 from cachecluster.manifests.network import network_policies
@@ -28,6 +28,7 @@ def build(spec: CacheClusterSpec, facts: Facts) -> tuple[Manifest, ...]:
         endpoint_service(facts.ref),
         *secrets,
         config,
+        live_config_map(spec, facts.ref, facts.remembered),
         *network_policies(spec, facts.ref, facts.operator_namespace),
         *budgets(facts.ref, members),
         *(shard_statefulset(spec, facts, shard, count, config["metadata"]["name"]) for shard, count in members.items()),

@@ -1,15 +1,18 @@
-"""The immutable ConfigMap of a cluster: engine configuration and pod scripts, named after its own content."""
+"""ConfigMaps of a cluster: an immutable one with engine configuration and pod scripts, named after its own content, and
+one with the parameters that change without a restart."""
 
+from collections.abc import Collection
 from importlib import resources
 from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.live_parameters import FILE, wanted
 from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.manifests.amounts import HOLD_SECONDS, SILENT_HOLD_SECONDS
 from cachecluster.manifests.metadata import metadata
-from cachecluster.manifests.valkey_conf import valkey_conf
+from cachecluster.manifests.valkey_conf import live_conf, valkey_conf
 
 SCRIPTS: Final = ("common.sh", "start.sh", "ready.sh", "handover.sh")
 _HASH_LENGTH: Final = 10
@@ -27,6 +30,20 @@ def config_map(spec: CacheClusterSpec, ref: ClusterRef) -> Manifest:
         "data": dict(sorted(data.items())),
     }
     return manifest
+
+
+def live_config_map(spec: CacheClusterSpec, ref: ClusterRef, remembered: Collection[str]) -> Manifest:
+    """ConfigMap ``<name>-live-<version>``: read by every node of that family when it starts, changed while it runs.
+
+    The file has what the spec asks for; what is ``remembered`` beside it is only noted, for running nodes.
+    """
+    annotations = {names.ANNOTATION_LIVE_NAMES: " ".join(wanted(spec, remembered))}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(ref, names.live_config_map(ref.name, spec.version), annotations=annotations),
+        "data": {FILE: live_conf(wanted(spec))},
+    }
 
 
 def script(name: str) -> str:

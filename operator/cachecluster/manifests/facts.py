@@ -51,3 +51,5 @@ class Facts:
     """Members that each shard has, by shard index: whom the spec no longer asks for stays until it is let go."""
     restarts: Mapping[int, str] = field(default_factory=dict)
     """The restart that a shard's pods are to have behind them, by shard index; absent: none was asked for."""
+    remembered: frozenset[str] = frozenset()
+    """Live parameters that may once have been set on a running node (ADR 0011)."""

@@ -10,7 +10,7 @@ from cachecluster.manifests import amounts
 from cachecluster.manifests.facts import Facts
 from cachecluster.manifests.metadata import cluster_selector, metadata, recommended_labels, shard_selector
 from cachecluster.manifests.scheduling import scheduling
-from cachecluster.manifests.valkey_conf import ACL_DIRECTORY, CONFIG_DIRECTORY, DATA_DIRECTORY
+from cachecluster.manifests.valkey_conf import ACL_DIRECTORY, CONFIG_DIRECTORY, DATA_DIRECTORY, LIVE_DIRECTORY
 
 ENGINE_UID: Final = 999
 """User ``valkey`` of the upstream images; numeric, because the kubelet can prove only that not to be root."""
@@ -117,7 +117,8 @@ def _container(spec: CacheClusterSpec, facts: Facts) -> dict[str, Any]:
             "readOnlyRootFilesystem": True,
         },
         "volumeMounts": [
-            {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
+            {"name": names.CONFIG_VOLUME, "mountPath": CONFIG_DIRECTORY, "readOnly": True},
+            {"name": names.LIVE_VOLUME, "mountPath": LIVE_DIRECTORY, "readOnly": True},
             {"name": "acl", "mountPath": ACL_DIRECTORY, "readOnly": True},
             {"name": names.DATA_VOLUME, "mountPath": DATA_DIRECTORY},
         ],
@@ -139,8 +140,10 @@ def _amounts(listed: ResourceList | None) -> dict[str, str]:
 
 
 def _volumes(spec: CacheClusterSpec, facts: Facts, config_name: str) -> list[dict[str, Any]]:
+    live_name = names.live_config_map(facts.ref.name, spec.version)
     volumes: list[dict[str, Any]] = [
-        {"name": "config", "configMap": {"name": config_name, "defaultMode": _READ_ONLY}},
+        {"name": names.CONFIG_VOLUME, "configMap": {"name": config_name, "defaultMode": _READ_ONLY}},
+        {"name": names.LIVE_VOLUME, "configMap": {"name": live_name, "defaultMode": _READ_ONLY}},
         {"name": "acl", "secret": {"secretName": names.acl_secret(facts.ref.name), "defaultMode": _GROUP_READ_ONLY}},
     ]
     if spec.persistence_mode is PersistenceMode.NONE:

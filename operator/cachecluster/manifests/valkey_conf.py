@@ -1,4 +1,7 @@
-"""``valkey.conf`` of a node: the user's parameters first, the operator's own last, so that these win."""
+"""What a node reads when it starts: the user's parameters first, the operator's own last, so that these win.
+
+``valkey.conf`` is immutable and includes ``live.conf``, which changes while the node runs.
+"""
 
 import re
 from collections.abc import Mapping
@@ -6,6 +9,8 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, EngineVersion, PersistenceMode
+from cachecluster.domain.live_parameters import FILE, is_live
+from cachecluster.domain.parameter_types import normal
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.manifests.amounts import maxmemory
@@ -13,15 +18,9 @@ from cachecluster.manifests.amounts import maxmemory
 DATA_DIRECTORY: Final = "/data"
 CONFIG_DIRECTORY: Final = "/etc/cachecluster/config"
 ACL_DIRECTORY: Final = "/etc/cachecluster/acl"
+LIVE_DIRECTORY: Final = "/etc/cachecluster/live"
 
 _PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9_.,:/@%+*|~-]+(?: +[A-Za-z0-9_.,:/@%+*|~-]+)*")
-
-_DEFAULTS: Final[Mapping[PersistenceMode, dict[str, str]]] = {
-    PersistenceMode.NONE: {},
-    PersistenceMode.SNAPSHOT: {"save": "3600 1 300 100 60 10000"},
-    PersistenceMode.APPEND_ONLY: {"appendfsync": "everysec"},
-}
-"""What a user may set otherwise."""
 
 _PERSISTENCE: Final[Mapping[PersistenceMode, dict[str, str]]] = {
     # A replica without persistence would keep the file that its sync came in, and load it, stale, at the next start.
@@ -36,13 +35,21 @@ _PERSISTENCE: Final[Mapping[PersistenceMode, dict[str, str]]] = {
 
 def valkey_conf(spec: CacheClusterSpec, ref: ClusterRef) -> str:
     """The whole file, one directive a line; the same spec always gives the same bytes."""
-    user = {key: directive_value(str(value)) for key, value in sorted((spec.parameters or {}).items())}
-    ours = _operator_settings(spec, ref)
-    first = _DEFAULTS[spec.persistence_mode] | user
-    lines = [f"{key} {value}" for key, value in first.items() if key not in ours]
-    lines += [f"{key} {value}" for key, value in sorted(ours.items())]
+    lines = [f"include {LIVE_DIRECTORY}/{FILE}"]
+    given = sorted((spec.parameters or {}).items())
+    lines += [_directive(name, normal(name, str(value))) for name, value in given if not is_live(name, spec)]
+    lines += [f"{key} {value}" for key, value in sorted(_operator_settings(spec, ref).items())]
     lines.append(f"include {ACL_DIRECTORY}/replication.conf")
     return "".join(f"{line}\n" for line in lines)
+
+
+def live_conf(values: Mapping[str, str]) -> str:
+    """The file of parameters that change without a restart."""
+    return "".join(f"{_directive(name, value)}\n" for name, value in values.items())
+
+
+def _directive(name: str, value: str) -> str:
+    return f"{name} {directive_value(value)}"
 
 
 def _operator_settings(spec: CacheClusterSpec, ref: ClusterRef) -> dict[str, str]:

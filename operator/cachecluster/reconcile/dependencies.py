@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cachecluster.domain.snapshot import Host
+from cachecluster.domain.snapshot import Host, Parameters
 from cachecluster.engines.client import NodeConnector
 from cachecluster.kube.api import KubeApi
 from cachecluster.reconcile.events import EventRecorder
@@ -44,5 +44,7 @@ class Memory:
     """uids of the pods on whose nodes a predecessor's connections have been ended."""
     keys_moved: int = 0
     """Keys that changed shards since the progress was last written."""
+    refusals: dict[Parameters, tuple[str, float]] = field(default_factory=dict)
+    """What an engine refused to set, with its words and when (Unix seconds)."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""

@@ -9,6 +9,7 @@ from cachecluster.domain.actions import (
     Action,
     Apply,
     AssignSlots,
+    Configure,
     CreateSystemSecret,
     Delete,
     Forget,
@@ -26,7 +27,7 @@ from cachecluster.domain.actions import (
     SwitchOver,
 )
 from cachecluster.domain.plan import Do, Outcome, Plan
-from cachecluster.engines.client import NodeError
+from cachecluster.engines.client import NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, Rejected
 from cachecluster.reconcile import node_actions, object_actions, slot_moves
 from cachecluster.reconcile.context import Context, Doubt
@@ -39,8 +40,8 @@ class NotLeader(Exception):
 async def execute(plan: Plan, context: Context) -> tuple[Outcome, ...]:
     """Carry the steps out in order, neighbours of one kind at once; raises NotLeader.
 
-    A step that the API server rejects does not keep the others back; any other failure ends the pass, since what
-    follows was planned for another state of things.
+    A step that the API server rejects, or parameters that the engine refuses, do not keep the others back; any other
+    failure ends the pass, since what follows was planned for another state of things.
     """
     outcomes: list[Outcome] = []
     for _, steps in groupby(plan.steps, key=_side_by_side):
@@ -48,7 +49,7 @@ async def execute(plan: Plan, context: Context) -> tuple[Outcome, ...]:
             raise NotLeader
         done = await asyncio.gather(*(_carry_out(step, context) for step in steps))
         outcomes += done
-        if any(o.error is not None and not o.rejected for o in done):
+        if any(o.error is not None and not (o.rejected or o.refused) for o in done):
             break
     return tuple(outcomes)
 
@@ -65,6 +66,8 @@ async def _carry_out(step: Do, context: Context) -> Outcome:
         return Outcome(step, str(e), rejected=True)
     except Doubt as e:
         return Outcome(step, str(e), doubt=True)
+    except NodeRefused as e:
+        return Outcome(step, str(e), refused=isinstance(step.action, Configure))
     except (KubeError, NodeError) as e:
         return Outcome(step, str(e))
     except TimeoutError:
@@ -100,6 +103,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.release(action, context)
         case Reset():
             return node_actions.reset(action, context)
+        case Configure():
+            return node_actions.configure(action, context)
         case SwitchOver():
             return node_actions.switch_over(action, context)
         case MoveSlots():

@@ -1,13 +1,15 @@
 """Read everything about one cluster into a Snapshot. Writes nothing; what fails to answer becomes Unreachable."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import members_by_shard, present_members
+from cachecluster.domain.live_parameters import remembered, wanted
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.requests import restarts
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
@@ -19,6 +21,7 @@ from cachecluster.domain.snapshot import (
     NodeId,
     NodeView,
     ObjectKey,
+    Parameters,
     Pod,
     Snapshot,
     Unreachable,
@@ -40,6 +43,8 @@ CHILD_KINDS: Final = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("v1", "PersistentVolumeClaim"),
 )
+REFUSAL_SECONDS: Final = 300.0
+"""So long is what an engine has refused not tried again: its reason may lie outside of the spec."""
 VIEW_SECONDS: Final = 4.0
 """Bound on asking one node; all are asked at once."""
 
@@ -72,7 +77,9 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
     passwords = _passwords(ref, children)
     desired: tuple[Manifest, ...] = ()
     parsed = tuple(sorted((p for o in pods if (p := parse_pod(o)) is not None), key=lambda p: p.name))
-    views = await _views(deps, memory, parsed, passwords)
+    earlier = frozenset() if isinstance(spec, InvalidSpec) else _once_set(ref, spec, children, parsed)
+    parameters = () if isinstance(spec, InvalidSpec) else wanted(spec, earlier)
+    views = await _views(deps, memory, parsed, passwords, parameters)
     snapshot = Snapshot(
         ref=ref,
         generation=body["metadata"].get("generation", 0),
@@ -88,11 +95,12 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
         hosts=deps.hosts(),
         views=views,
         foreign=_foreign(parsed, views, memory, deps.now()),
+        refusals=_refusals(memory, deps.now()),
     )
     if not isinstance(spec, InvalidSpec):
         present = present_members(ref.name, children, parsed)
         restarted = restarts(ref.name, members_by_shard(spec, present), snapshot.annotations, children)
-        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot), present, restarted)
+        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot), present, restarted, earlier)
         desired = build(spec, facts)
         children |= await _unlabelled(ref, deps, desired, children)
         snapshot = replace(snapshot, desired=desired, children=children)
@@ -150,14 +158,34 @@ async def _lookup(ref: ClusterRef, deps: Senses, wanted: Manifest) -> tuple[Obje
         return key, None
 
 
+def _once_set(
+    ref: ClusterRef, spec: CacheClusterSpec, children: Mapping[ObjectKey, Manifest], pods: Iterable[Pod]
+) -> frozenset[str]:
+    """Live parameters that nodes of the spec's version may have been told."""
+    name = names.live_config_map(ref.name, spec.version)
+    live = children.get(ObjectKey("ConfigMap", name))
+    return remembered(live if live and owner_uid(live) == ref.uid else None, pods, name, spec.version)
+
+
+def _refusals(memory: Memory, now: float) -> dict[Parameters, str]:
+    memory.refusals = {
+        p: (text, since) for p, (text, since) in memory.refusals.items() if now - since < REFUSAL_SECONDS
+    }
+    return {parameters: text for parameters, (text, _) in memory.refusals.items()}
+
+
 async def _views(
-    deps: Senses, memory: Memory, pods: Sequence[Pod], passwords: Passwords | None
+    deps: Senses,
+    memory: Memory,
+    pods: Sequence[Pod],
+    passwords: Passwords | None,
+    parameters: Collection[str],
 ) -> dict[str, NodeView | Unreachable]:
     """Ask every node with an address, all at once, each within a bounded time."""
     asked = [p for p in pods if p.ip is not None and p.phase == "Running"]
     if passwords is None:
         return {}
-    answers = await asyncio.gather(*(_view(deps, memory, p, passwords.operator) for p in asked))
+    answers = await asyncio.gather(*(_view(deps, memory, p, passwords.operator, parameters) for p in asked))
     views: dict[str, NodeView | Unreachable] = {}
     for pod, answer in zip(asked, answers, strict=True):
         if isinstance(answer, NodeView):
@@ -173,7 +201,7 @@ async def _views(
     return views
 
 
-async def _view(deps: Senses, memory: Memory, pod: Pod, password: str) -> NodeView | str:
+async def _view(deps: Senses, memory: Memory, pod: Pod, password: str, parameters: Collection[str]) -> NodeView | str:
     """The node's view, or why there is none. At first sight, whatever a frozen predecessor has open there is ended:
     when it thaws, it has no connection left on which to act (ADR 0007).
     """
@@ -182,7 +210,7 @@ async def _view(deps: Senses, memory: Memory, pod: Pod, password: str) -> NodeVi
             if pod.uid not in memory.taken_over and deps.leader():
                 await node.end_other_sessions()
                 memory.taken_over.add(pod.uid)
-            return await node.view()
+            return await node.view(parameters)
     except NodeError as e:
         return str(e)
     except TimeoutError:

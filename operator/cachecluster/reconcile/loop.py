@@ -178,7 +178,7 @@ class _Looker:
 def _state(done: Outcome) -> str:
     if done.error is None:
         return "ok"
-    return "rejected" if done.rejected else "doubt" if done.doubt else "failed"
+    return "rejected" if done.rejected or done.refused else "doubt" if done.doubt else "failed"
 
 
 async def _unless_stopped(

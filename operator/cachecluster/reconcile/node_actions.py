@@ -8,6 +8,7 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.domain.actions import (
     AssignSlots,
+    Configure,
     FailoverKind,
     Forget,
     Meet,
@@ -18,9 +19,11 @@ from cachecluster.domain.actions import (
     SwitchOver,
     Target,
 )
+from cachecluster.domain.live_parameters import lacking
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import NodeId, NodeView, Role
-from cachecluster.engines.client import NodeClient
+from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
+from cachecluster.kube.api import KubeError
 from cachecluster.reconcile.context import Context, Doubt
 
 ACTION_SECONDS: Final = 10.0
@@ -152,6 +155,29 @@ async def reset(action: Reset, context: Context) -> None:
         if view.keys or view.myself.slots or view.loading:
             raise Doubt(f"{action.node.pod} has keys or slots")
         await client.reset()
+
+
+async def configure(action: Configure, context: Context) -> None:
+    """CONFIG SET on all nodes at once; raises what went wrong on one of them, a refusal first.
+
+    What works on the others stays: each node is looked at again in the next pass.
+    """
+    failures = await asyncio.gather(*(_configured(target, action, context) for target in action.nodes))
+    for failure in sorted((f for f in failures if f is not None), key=lambda f: not isinstance(f, NodeRefused)):
+        raise failure
+
+
+async def _configured(target: Target, action: Configure, context: Context) -> Exception | None:
+    try:
+        async with asyncio.timeout(ACTION_SECONDS), context.node(target) as client:
+            await client.configure(action.parameters)
+            names_set = dict(action.parameters)
+            odd = lacking(names_set, await client.view(names_set))
+            if odd:
+                raise NodeRefused(f"{target.ip}: it takes {', '.join(odd)} and shows another value")
+    except (NodeError, KubeError, Doubt, TimeoutError) as failure:
+        return failure
+    return None
 
 
 async def switch_over(action: SwitchOver, context: Context) -> None:

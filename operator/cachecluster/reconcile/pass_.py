@@ -8,6 +8,7 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
+from cachecluster.domain.actions import Configure
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
 from cachecluster.domain.progress import resharding_before, resharding_news
@@ -41,8 +42,10 @@ class PassResult:
 
     @property
     def failed(self) -> bool:
-        """Some step did not work and the loop backs off. A doubt is no failure: things have moved on."""
-        return any(o.error is not None and not o.doubt for o in self.outcomes)
+        """Some step did not work and the loop backs off. A doubt is no failure: things have moved on. Parameters that
+        an engine refuses are remembered instead.
+        """
+        return any(o.error is not None and not (o.doubt or o.refused) for o in self.outcomes)
 
 
 async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
@@ -51,6 +54,7 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassR
     snap = reading.snapshot
     plan = make_plan(snap)
     outcomes = await execute(plan, Context(ref, deps, reading.passwords))
+    _remember_refusals(outcomes, memory, deps.now())
     await _announce(snap, plan, outcomes, deps, memory)
     if snap.finalizer_visible:
         memory.keys_moved += sum(o.keys_moved for o in outcomes)
@@ -59,6 +63,12 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassR
         if status.resharding != resharding_before(snap):
             memory.keys_moved = 0
     return PassResult(plan, outcomes, _requeue(plan, outcomes))
+
+
+def _remember_refusals(outcomes: Sequence[Outcome], memory: Memory, now: float) -> None:
+    for outcome in outcomes:
+        if outcome.refused and outcome.error is not None and isinstance(outcome.step.action, Configure):
+            memory.refusals[outcome.step.action.parameters] = (outcome.error, now)
 
 
 def _requeue(plan: Plan, outcomes: Sequence[Outcome]) -> float | None:

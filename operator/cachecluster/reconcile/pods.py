@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Container, ContainerState, Pod
+from cachecluster.domain.snapshot import Container, ContainerState, Pod, PodShape
 
 LAST_LINE: Final = 300
 """Characters of a process's last line that are worth showing."""
@@ -36,6 +36,22 @@ def parse_pod(body: Mapping[str, Any]) -> Pod | None:
         revision=labels.get("controller-revision-hash", ""),
         role_label=labels.get(names.LABEL_ROLE),
         container=_container(status),
+        shape=_shape(meta, spec),
+    )
+
+
+def _shape(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> PodShape | None:
+    engine = next((c for c in spec.get("containers", ()) if c["name"] == names.CONTAINER), None)
+    if engine is None:
+        return None
+    configs = {v["name"]: v["configMap"].get("name", "") for v in spec.get("volumes", ()) if "configMap" in v}
+    return PodShape(
+        image=engine.get("image", ""),
+        resources=engine.get("resources", {}),
+        config=configs.get(names.CONFIG_VOLUME, ""),
+        live=configs.get(names.LIVE_VOLUME, ""),
+        labels=meta.get("labels", {}),
+        annotations=meta.get("annotations", {}),
     )
 
 

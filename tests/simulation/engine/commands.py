@@ -1,10 +1,11 @@
-"""CLUSTER subcommands as a client sees them, with the engine's refusals (clusterCommandSpecial)."""
+"""CLUSTER subcommands and others as a client sees them, with the engine's refusals (clusterCommandSpecial)."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId
+from cachecluster.domain.snapshot import NodeId, Parameters
 from tests.simulation.engine import bus, election
 from tests.simulation.engine.table import Address, Row
 
@@ -111,6 +112,24 @@ def reset(node: "Node") -> None:
     if node.me.primary and node.keys:
         raise Refused("ERR CLUSTER RESET can't be called with master nodes containing keys")
     node.reset()
+
+
+def unusable(node_parameters: Mapping[str, str], parameters: Mapping[str, str]) -> str | None:
+    """Why the engine does not take the parameters: one is not known, or not what this machine offers."""
+    unknown = sorted(parameters.keys() - node_parameters.keys())
+    if unknown:
+        return f"ERR Unknown option or number of arguments for CONFIG SET - '{unknown[0]}'"
+    if parameters.get("locale-collate", "") not in {"", "C"}:
+        return "ERR CONFIG SET failed (possibly related to argument 'locale-collate') - Failed to configure it"
+    return None
+
+
+def configure(node: "Node", parameters: Parameters) -> None:
+    """CONFIG SET: all or nothing."""
+    problem = unusable(node.parameters, dict(parameters))
+    if problem is not None:
+        raise Refused(problem)
+    node.parameters.update(parameters)
 
 
 def release(node: "Node") -> None:

@@ -1,10 +1,11 @@
 """One engine process: its table, data and role. What it says and hears is in bus, election, replication, commands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine import bus, election, replication
@@ -30,6 +31,8 @@ class Config:
     snapshot_every: float = 60.0
     sync_seconds: float = 0.1
     """How long a full sync takes here."""
+    live: Mapping[str, str] = field(default_factory=dict)
+    """What live.conf said when the process started."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,8 @@ class Node:
         self.importing: dict[int, NodeId] = {}
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
+        major, minor = self.config.version
+        self.parameters: dict[str, str] = {**DEFAULTS[f"{major}.{minor}"], **self.config.live}
         self.operator_sessions = 0
         """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf

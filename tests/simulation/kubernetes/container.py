@@ -40,8 +40,11 @@ class Environment:
                 found = store.get(Key("Secret", namespace, volume["secret"]["secretName"]))
                 files |= {k: b64decode(v).decode() for k, v in ((found or {}).get("data") or {}).items()}
         settings = _settings(files.get("valkey.conf", ""))
+        live = {name: value.strip('"') for name, value in _settings(files.get("live.conf", "")).items()}
+        settings = live | settings  # valkey.conf includes it first
         config = Config(
             version=_version(pod),
+            live=live,
             node_timeout=int(settings.get("cluster-node-timeout", "5000")) / 1000,
             append_only=settings.get("appendonly") == "yes",
             snapshots=settings.get("save", "").strip('"') != "",

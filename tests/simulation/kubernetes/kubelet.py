@@ -17,6 +17,8 @@ PROBE_SECONDS: Final = 2.0
 FAILURE_THRESHOLD: Final = 3
 BACK_OFF: Final = (0.5, 0.5, 10.0, 20.0, 40.0)
 """Before the n-th restart of a container within ten minutes (CrashLoopBackOff begins at ten seconds)."""
+REFRESH_SECONDS: Final = 60.0
+"""A container that starts again finds files that are at most about so old (the kubelet's sync period)."""
 
 
 @dataclass(eq=False)
@@ -29,7 +31,8 @@ class Sandbox:
     disk: Disk
     ip: str | None = None
     environment: Environment | None = None
-    """What is mounted: set up once, and still there when the container starts again."""
+    """What is mounted: set up once, still there when the container starts again, and refreshed now and then."""
+    mounted_at: float = 0.0
     startup: Startup | None = None
     ready: bool = False
     failures: int = 0
@@ -109,7 +112,7 @@ class Kubelets:
             self._report(box)
             return
         box.ip = box.ip or self._free.pop()
-        box.environment = Environment.of(self.store, box.key.namespace, pod, box.ip)
+        self._mount(box, pod)
         image = _engine(pod)["image"]
         if image in self.bad_images:
             box.waiting = "ImagePullBackOff"
@@ -117,6 +120,11 @@ class Kubelets:
             return
         self._run(box)
         self.clock.later(PROBE_SECONDS * self._chance.random(), self._probe, box)
+
+    def _mount(self, box: Sandbox, pod: Object) -> None:
+        """Files of ConfigMaps and Secrets; they follow their objects, but late."""
+        box.environment = Environment.of(self.store, box.key.namespace, pod, box.ip or "")
+        box.mounted_at = self.clock.now()
 
     def _missing_volume(self, box: Sandbox, pod: Object) -> str | None:
         for volume in pod["spec"].get("volumes", ()):
@@ -135,6 +143,8 @@ class Kubelets:
         pod = self._pod(box)
         if pod is None or box.going or box.environment is None:
             return
+        if self.clock.now() - box.mounted_at > REFRESH_SECONDS and self._missing_volume(box, pod) is None:
+            self._mount(box, pod)
         box.started_at, box.waiting = self.clock.now(), ""
         chance = self.clock.chance(f"node {box.uid} {box.restarts}")
         box.startup = Startup(box.environment, box.disk, self.network, chance, lambda node: self._started(box, node))

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from random import Random
 
 from cachecluster.api import names
+from cachecluster.domain.parameter_defaults import DEFAULTS
+from tests.simulation.engine import commands
 from tests.simulation.engine.disk import Disk, Dump, NodesConf
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Node
@@ -32,6 +34,11 @@ class Startup:
         if self.disk.cluster_uid not in (None, uid):
             message = f"the volume belongs to the CacheCluster with uid {self.disk.cluster_uid}"
             self.network.clock.later(0.05, fail, FOREIGN_VOLUME_EXIT, message)
+            return
+        config = self.environment.config
+        bad = commands.unusable(DEFAULTS[".".join(map(str, config.version))], config.live)
+        if bad is not None:
+            self.network.clock.later(0.05, fail, 1, f"FATAL CONFIG FILE ERROR: {bad}")
             return
         self.disk.cluster_uid = uid
         self.network.clock.later(0.03 + 0.1 * self._chance.random(), self._decide)

@@ -1,12 +1,13 @@
 """The operator's connections to engine nodes: NodeConnector over the model, with what can go wrong on the way."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
+from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,
@@ -99,10 +100,11 @@ class Client:
         if not self._node.alive or self._session != self._node.operator_sessions:
             raise NodeUnreachable(f"{self._node.ip} closed the connection")
 
-    async def view(self) -> NodeView:
-        """Read identity, replication state and cluster table."""
+    async def view(self, parameters: Collection[str] = ()) -> NodeView:
+        """Read identity, replication state and cluster table, and the values of ``parameters``."""
         await self._interference.node_read(self._node)
-        return view_of(await self._check())
+        node = await self._check()
+        return replace(view_of(node), parameters={n: v for n, v in node.parameters.items() if n in parameters})
 
     async def node_id(self) -> NodeId:
         """CLUSTER MYID."""
@@ -160,6 +162,10 @@ class Client:
     async def failover(self, kind: FailoverKind) -> None:
         """CLUSTER FAILOVER."""
         await self._command("failover", kind)
+
+    async def configure(self, parameters: Parameters) -> None:
+        """CONFIG SET."""
+        await self._command("configure", parameters)
 
     async def release(self) -> None:
         """Switch the application and replication users on again."""

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.live_parameters import wanted
+from cachecluster.domain.parameter_defaults import DEFAULTS
+from cachecluster.domain.parameter_types import normal
 from cachecluster.domain.slots import NO_SLOTS, SLOT_COUNT
 from cachecluster.domain.snapshot import ClusterRef, Role
 from cachecluster.manifests import Facts, Passwords, build
@@ -29,6 +32,7 @@ def unconverged(world: "World", ref: ClusterRef) -> list[str]:
     missing += _slot_problems(nodes, topology["shards"])
     if operator.looking:
         missing.append("a pass is under way")
+    missing += _parameter_problems(nodes, CacheClusterSpec.parse(world.cluster(ref)["spec"]))
     if operator.way.dead or operator.last is None:
         missing.append("no operator has finished a pass")
     elif not operator.last.plan.converged:
@@ -84,6 +88,17 @@ def _node_problems(node: Node, nodes: list[Node]) -> list[str]:
         elif primary.me.shard_id != node.me.shard_id:
             problems.append(f"{node.ip} is in another shard than its primary")
     return problems
+
+
+def _parameter_problems(nodes: list[Node], spec: CacheClusterSpec) -> list[str]:
+    """A parameter that the spec does not name has the engine's own value, whatever earlier specs said."""
+    values = wanted(spec, DEFAULTS[spec.version])
+    return [
+        f"{node.ip}: {name} is {node.parameters.get(name)}"
+        for node in nodes
+        for name, value in values.items()
+        if normal(name, node.parameters.get(name, "")) != value
+    ]
 
 
 def _slot_problems(nodes: list[Node], shards: int) -> list[str]:

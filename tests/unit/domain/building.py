@@ -101,6 +101,8 @@ class Node:
     previous_history: str = "0" * 40
     strayed_to: int | None = None
     container: Container | None = None
+    version: str = "8.1.1"
+    parameters: Mapping[str, str] = field(default_factory=dict)
     generation: int = 0
     """Counts the lives of the node: a blank restart has another id."""
 
@@ -228,7 +230,7 @@ class Cluster:
         return NodeView(
             node_id=node.node_id,
             run_id=f"run-{node.name}-{node.generation}",
-            version="8.1.1",
+            version=node.version,
             role=node.role,
             loading=False,
             keys=node.keys,
@@ -241,6 +243,7 @@ class Cluster:
             current_epoch=9,
             quarantined=node.quarantined,
             peers=(myself, *others, *self.ghosts),
+            parameters=node.parameters,
         )
 
 

@@ -122,7 +122,7 @@ def _readable(manifest: Manifest) -> Manifest:
     match manifest["kind"]:
         case "Secret":
             return {**manifest, "data": {k: f"(base64) {b64decode(v).decode()}" for k, v in manifest["data"].items()}}
-        case "ConfigMap":
+        case "ConfigMap" if "immutable" in manifest:
             hashes = {n: f"sha256 {hashlib.sha256(manifest['data'][n].encode()).hexdigest()}" for n in SCRIPTS}
             return {**manifest, "data": {**manifest["data"], **hashes}}
         case _:

@@ -250,15 +250,41 @@ def test_s6_a_deleted_statefulset_never_takes_its_volumes_along() -> None:
 def test_config_map_is_named_after_its_content_and_named_in_the_template() -> None:
     def names_of(spec: CacheClusterSpec) -> tuple[str, str]:
         built = build(spec, FACTS)
-        (config,), (statefulset, *_) = of_kind(built, "ConfigMap"), of_kind(built, "StatefulSet")
+        (config, live), (statefulset, *_) = of_kind(built, "ConfigMap"), of_kind(built, "StatefulSet")
         assert config["immutable"] is True
+        assert "immutable" not in live
         volumes = {v["name"]: v for v in statefulset["spec"]["template"]["spec"]["volumes"]}
+        assert volumes["live"]["configMap"]["name"] == live["metadata"]["name"] == "cart-live-8.1"
         return config["metadata"]["name"], volumes["config"]["configMap"]["name"]
 
     plain, mounted = names_of(spec_with())
-    changed, changed_mounted = names_of(spec_with(parameters={"maxclients": 5}))
+    changed, changed_mounted = names_of(spec_with(parameters={"io-threads": 2}))
     assert plain == mounted
     assert changed == changed_mounted != plain
+
+
+def live_file(**spec: Any) -> str:
+    """What a starting node reads besides the immutable configuration."""
+    facts = replace(FACTS, remembered=frozenset({"timeout", "not-of-this-version"}))
+    (_, live) = of_kind(build(spec_with(**spec), facts), "ConfigMap")
+    text = str(live["data"]["live.conf"])
+    noted = live["metadata"]["annotations"][names.ANNOTATION_LIVE_NAMES].split()
+    assert noted == sorted({"timeout", *(line.split()[0] for line in text.splitlines())})
+    return text
+
+
+def test_parameters_that_need_no_restart_leave_the_pod_template_alone() -> None:
+    given = {"hz": "050", "slowlog-max-len": 64, "repl-backlog-size": "64mb", "io-threads": 2}
+    assert live_file(parameters=given) == ("commandlog-slow-execution-max-len 64\nhz 50\nrepl-backlog-size 67108864\n")
+    assert template_of(spec_with(parameters=given)) == template_of(spec_with(parameters={"io-threads": "02"}))
+    assert template_of(spec_with(parameters=given)) != template_of(spec_with())
+
+
+def test_save_points_are_a_matter_of_snapshots() -> None:
+    assert "save" not in live_file()
+    persistence = {"mode": "Snapshot", "size": "1Gi"}
+    assert "save 3600 1 300 100 60 10000\n" in live_file(persistence=persistence)
+    assert "save 900 1\n" in live_file(persistence=persistence, parameters={"save": "900  1"})
 
 
 @pytest.mark.parametrize("persistence", ["None", "Snapshot", "AppendOnly"])
@@ -267,8 +293,8 @@ def test_users_cannot_set_what_the_operator_would_override(persistence: str, ver
     size = {} if persistence == "None" else {"size": "1Gi"}
     spec = spec_with(version=version, persistence={"mode": persistence, **size})
     keys = [line.split()[0] for line in valkey_conf(spec, REF).splitlines()]
-    free = {"save"} if persistence != "AppendOnly" else {"save", "appendfsync"}
-    assert {key for key in keys if owned_by_operator(key) is None} <= free
+    assert keys.pop(0) == "include", "the live parameters come first, so that the operator's own win"
+    assert {key for key in keys if owned_by_operator(key) is None} <= {"save"}
     assert len(keys) == len(set(keys)), "a repeated directive would leave it to chance which one counts"
 
 

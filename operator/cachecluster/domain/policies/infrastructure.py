@@ -7,6 +7,7 @@ from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, CreateSystemSecret
 from cachecluster.domain.drift import difference, in_force, key_of, partition_of, with_partition
+from cachecluster.domain.live_parameters import FILE, is_mounted
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import Manifest, ObjectKey
@@ -27,19 +28,24 @@ def generate_passwords(now: Situation) -> Iterator[Verdict]:
 
 
 def keep_objects(now: Situation) -> Iterator[Verdict]:
-    """Every child that the spec asks for exists as wanted; fields and objects of others are left alone."""
+    """Every child that the spec asks for exists as wanted; fields and objects of others are left alone.
+
+    The live parameters change only in step with the running nodes (``policies.configuration``).
+    """
+    live_parameters = ObjectKey("ConfigMap", names.live_config_map(now.snap.ref.name, now.spec.version))
     for desired in now.snap.desired:
         key = key_of(desired)
         live = now.snap.children.get(key)
         if live is None and key in _retired(now):
             continue
         if live is None:
-            yield Do(Apply(desired, None), Reason.CREATING_OBJECTS, f"creating {key}")
+            first = _unconfirmed(now, desired) if key == live_parameters else desired
+            yield Do(Apply(first, None), Reason.CREATING_OBJECTS, f"creating {key}")
         elif owner_uid(live) != now.snap.ref.uid:
             yield _not_ours(now, live)
         elif "deletionTimestamp" in live["metadata"]:
             yield Wait(Reason.REPAIRING_DRIFT, f"{key} is being deleted; it will be created again", 0.5)
-        else:
+        elif key != live_parameters:
             yield from _repair(desired, live)
 
 
@@ -49,6 +55,12 @@ def _retired(now: Situation) -> set[ObjectKey]:
         return set()
     gone = (s for s in now.topology.shards if s.leaving and s.empty)
     return {ObjectKey("StatefulSet", s.name) for s in gone}
+
+
+def _unconfirmed(now: Situation, desired: Manifest) -> Manifest:
+    """Live parameters that somebody has deleted under running pods begin without values: no node has confirmed any."""
+    mounted = is_mounted(now.snap.pods, desired["metadata"]["name"])
+    return {**desired, "data": {FILE: ""}} if mounted else desired
 
 
 def _repair(desired: Manifest, live: Manifest) -> Iterator[Verdict]:

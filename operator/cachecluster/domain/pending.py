@@ -1,0 +1,97 @@
+"""Which parts of the spec are not yet in force on every node: names for people, and the pods that lag behind."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.drift import in_force, key_of
+from cachecluster.domain.live_parameters import lacking, present_name, remembered, same_family, values_in, wanted
+from cachecluster.domain.parameters import settable
+from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, PodShape, Snapshot
+from cachecluster.domain.topology import Member, Topology
+
+CONFIG_FILE: Final = "valkey.conf"
+
+
+def outdated(snap: Snapshot, topology: Topology) -> list[Member]:
+    """Members whose pod does not run the wanted template."""
+    desired = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
+    found: list[Member] = []
+    for shard in topology.shards:
+        key = ObjectKey("StatefulSet", shard.name)
+        live, target = snap.children.get(key), desired.get(key)
+        current = live is not None and target is not None and _template(live) == _template(target)
+        update = live.get("status", {}).get("updateRevision", "") if live is not None else ""
+        found += [m for m in shard.members if not current or m.pod.revision != update]
+    return found
+
+
+def unset_parameters(snap: Snapshot, topology: Topology) -> tuple[str, ...]:
+    """Live parameters, by the names in the spec, that some answering node lacks or that are not written down yet."""
+    if isinstance(snap.spec, InvalidSpec):
+        return ()
+    key = ObjectKey("ConfigMap", names.live_config_map(snap.ref.name, snap.spec.version))
+    live = snap.children.get(key)
+    values = wanted(snap.spec, remembered(live, snap.pods, key.name, snap.spec.version))
+    found: set[str] = set()
+    for member in topology.members:
+        if member.node is not None and same_family(member.node, snap.spec.version):
+            found |= lacking(values, member.node).keys()
+    desired = next((m for m in snap.desired if key_of(m) == key), None)
+    if live is not None and desired is not None:
+        found |= {name for name, _ in values_in(desired).items() ^ values_in(live).items()}
+    return tuple(sorted(_as_written(name, snap.spec) for name in found))
+
+
+def _as_written(name: str, spec: CacheClusterSpec) -> str:
+    given = (g for g in spec.parameters or {} if present_name(g, spec.version) == name)
+    return next(given, name)
+
+
+def pending_modifications(snap: Snapshot, topology: Topology) -> list[str]:
+    """Fields of the spec that are not in force on every node, such as ``parameters.hz``; sorted."""
+    if isinstance(snap.spec, InvalidSpec):
+        return []
+    found = {f"parameters.{name}" for name in unset_parameters(snap, topology)}
+    sets = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
+    for member in outdated(snap, topology):
+        target = sets.get(ObjectKey("StatefulSet", names.shard_name(snap.ref.name, member.pod.shard)))
+        if target is not None and member.pod.shape is not None:
+            found |= set(_differences(snap, snap.spec, member, member.pod.shape, target["spec"]["template"]))
+    return sorted(found)
+
+
+def _differences(
+    snap: Snapshot, spec: CacheClusterSpec, member: Member, shape: PodShape, template: Manifest
+) -> Iterator[str]:
+    engine = next(c for c in template["spec"]["containers"] if c["name"] == names.CONTAINER)
+    if member.node is not None and not same_family(member.node, spec.version):
+        yield "version"
+    elif shape.image != engine["image"]:
+        yield "image"
+    if not in_force(engine.get("resources", {}), shape.resources):
+        yield "resources"
+    meta = template.get("metadata", {})
+    if not in_force(meta.get("labels", {}), shape.labels) or not in_force(
+        meta.get("annotations", {}), shape.annotations
+    ):
+        yield "pod"
+    volumes = template["spec"].get("volumes", ())
+    wanted_config = next((v["configMap"]["name"] for v in volumes if v["name"] == names.CONFIG_VOLUME), "")
+    changed = _directives(snap, shape.config).items() ^ _directives(snap, wanted_config).items()
+    users = set(settable(spec.version))
+    yield from (f"parameters.{name}" for name in {name for name, _ in changed} & users)
+
+
+def _directives(snap: Snapshot, config: str) -> Mapping[str, str]:
+    """Of an immutable ConfigMap, as far as it still exists; one that a pod runs with does."""
+    key = ObjectKey("ConfigMap", config)
+    found = snap.children.get(key) or next((m for m in snap.desired if key_of(m) == key), None)
+    lines = found["data"].get(CONFIG_FILE, "").splitlines() if found else []
+    return {name: value for name, _, value in (line.partition(" ") for line in lines)}
+
+
+def _template(statefulset: Manifest) -> str | None:
+    value: str | None = statefulset["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+    return value

@@ -1,0 +1,108 @@
+"""Parameters that need no restart: noted, set on every running node, then written down for nodes that start later.
+
+In that order, so that at any interruption the ConfigMap names all that a node may have been told (a parameter that the
+user takes back is then set back), and never holds a value that a running node has refused (design §2, ADR 0011).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from cachecluster.api import names
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import Apply, Configure
+from cachecluster.domain.drift import difference, key_of
+from cachecluster.domain.live_parameters import lacking, noted, same_family, values_in, wanted
+from cachecluster.domain.plan import Block, Do, Verdict, Wait
+from cachecluster.domain.policies.infrastructure import owner_uid
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.snapshot import ContainerState, Manifest, ObjectKey, Parameters
+from cachecluster.domain.topology import Member
+
+SHOWN: Final = 5
+"""Pods that a message names."""
+
+
+def configure_nodes(now: Situation) -> Iterator[Verdict]:
+    """Nodes that do not answer are waited for; the others are set all the same (S1)."""
+    key = ObjectKey("ConfigMap", names.live_config_map(now.snap.ref.name, now.spec.version))
+    desired = next((m for m in now.snap.desired if key_of(m) == key), None)
+    live = now.snap.children.get(key)
+    if (
+        desired is None
+        or live is None
+        or owner_uid(live) != now.snap.ref.uid
+        or "deletionTimestamp" in live["metadata"]
+    ):
+        return  # created, or explained, as any other object
+    outstanding = _outstanding(now, live)
+    where = difference(desired, live)
+    unnoted = {name for parameters in outstanding for name, _ in parameters} - noted(live)
+    if unnoted:
+        message = f"{key} notes that {', '.join(sorted(unnoted))} will be set on running nodes"
+        yield Do(_replacing({**desired, "data": live.get("data", {})}, live), Reason.CONFIGURING, message)
+        return
+    for parameters, members in outstanding.items():
+        yield _set(now, parameters, members, drifted=where is None)
+    if where is not None and not outstanding:
+        yield _write_down(now, desired, live, where)
+
+
+def _outstanding(now: Situation, live: Manifest) -> dict[Parameters, list[Member]]:
+    """What is not in force, with the nodes that lack exactly this."""
+    values = wanted(now.spec, noted(live))
+    found: dict[Parameters, list[Member]] = {}
+    for member in now.topology.members:
+        if member.node is None or not member.usable or not same_family(member.node, now.spec.version):
+            continue
+        missing = lacking(values, member.node)
+        if missing:
+            found.setdefault(tuple(missing.items()), []).append(member)
+    return found
+
+
+def _set(now: Situation, parameters: Parameters, members: Sequence[Member], *, drifted: bool) -> Verdict:
+    pods = _listed(members)
+    refusal = now.snap.refusals.get(parameters)
+    if refusal is not None:
+        message = (
+            f"{', '.join(name for name, _ in parameters)} cannot be set on {pods}: {refusal}. Correct spec.parameters, "
+            "or set them back; until then the nodes keep the values that they have"
+        )
+        return Block(Reason.PARAMETER_REFUSED, message)
+    action = Configure(tuple(m.target for m in members), parameters)
+    what = ", ".join(f"{name} to {value or 'nothing'}" for name, value in parameters)
+    if drifted:
+        return Do(action, Reason.REPAIRING_DRIFT, f"{pods} differs from the spec: setting {what}")
+    return Do(action, Reason.CONFIGURING, f"setting {what} on {pods}")
+
+
+def _write_down(now: Situation, desired: Manifest, live: Manifest, where: str) -> Verdict:
+    """Only when every process that may run has confirmed it; one that does not run has nothing to confirm."""
+    key = key_of(live)
+    changed = sorted(dict(values_in(desired).items() ^ values_in(live).items()))
+    if not changed:
+        return Do(_replacing(desired, live), Reason.REPAIRING_DRIFT, f"{key} differs at {where}")
+    silent = [m for m in now.topology.members if not m.serving and not m.pod.deleting and _may_run(m)]
+    if silent:
+        message = f"parameters are set; {key} is written once {_listed(silent)} has confirmed them"
+        return Wait(Reason.CONFIGURING, message, 1.0)
+    message = f"{key} is brought up to date ({', '.join(changed)}), for nodes that start from now on"
+    return Do(_replacing(desired, live), Reason.CONFIGURING, message)
+
+
+def _may_run(member: Member) -> bool:
+    container = member.pod.container
+    return container is not None and container.state is ContainerState.RUNNING
+
+
+def _replacing(manifest: Manifest, live: Manifest) -> Apply:
+    """Only over the very version that was read: what another one has noted must not be forgotten."""
+    return Apply(manifest, live["metadata"]["uid"], live["metadata"].get("resourceVersion"))
+
+
+def _listed(members: Sequence[Member]) -> str:
+    rest = f" and {len(members) - SHOWN} more" if len(members) > SHOWN else ""
+    return ", ".join(m.pod.name for m in members[:SHOWN]) + rest
+
+
+POLICIES: Final = (configure_nodes,)
