@@ -92,6 +92,16 @@ def lacking(values: Mapping[str, str], view: NodeView) -> dict[str, str]:
     }
 
 
+def outstanding(spec: CacheClusterSpec, remembered: Collection[str], view: NodeView) -> dict[str, str]:
+    """What the node has still to be told.
+
+    Without those that only are remembered and that its build does not know: nobody can have set them there.
+    """
+    asked = wanted(spec)
+    missing = lacking(wanted(spec, remembered), view)
+    return {name: value for name, value in missing.items() if name in asked or name in view.parameters}
+
+
 def same_family(view: NodeView, version: EngineVersion) -> bool:
     """Whether the node is of the spec's release family; one of another is about to be replaced and left as it is."""
     family = ".".join(view.version.split(".")[:2])

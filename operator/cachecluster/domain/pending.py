@@ -6,7 +6,7 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import in_force, key_of
-from cachecluster.domain.live_parameters import lacking, present_name, remembered, same_family, values_in, wanted
+from cachecluster.domain.live_parameters import outstanding, present_name, remembered, same_family, values_in
 from cachecluster.domain.parameters import settable
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, PodShape, Snapshot
 from cachecluster.domain.topology import Member, Topology
@@ -33,11 +33,11 @@ def unset_parameters(snap: Snapshot, topology: Topology) -> tuple[str, ...]:
         return ()
     key = ObjectKey("ConfigMap", names.live_config_map(snap.ref.name, snap.spec.version))
     live = snap.children.get(key)
-    values = wanted(snap.spec, remembered(live, snap.pods, key.name, snap.spec.version))
+    once_set = remembered(live, snap.pods, key.name, snap.spec.version)
     found: set[str] = set()
     for member in topology.members:
         if member.node is not None and same_family(member.node, snap.spec.version):
-            found |= lacking(values, member.node).keys()
+            found |= outstanding(snap.spec, once_set, member.node).keys()
     desired = next((m for m in snap.desired if key_of(m) == key), None)
     if live is not None and desired is not None:
         found |= {name for name, _ in values_in(desired).items() ^ values_in(live).items()}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cachecluster.api.spec import EngineVersion
-from cachecluster.domain.live_parameters import is_live, lacking, noted, same_family, wanted
+from cachecluster.domain.live_parameters import is_live, lacking, noted, outstanding, same_family, wanted
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_names import IMMUTABLE
 from cachecluster.domain.parameter_types import TYPES, normal
@@ -104,3 +104,9 @@ def test_nodes_of_another_family_are_about_to_be_replaced(spec: str, node: str, 
 def test_a_parameter_that_the_node_does_not_show_is_lacking() -> None:
     values: dict[str, Any] = {"hz": "50", "timeout": "0"}
     assert lacking(values, view(hz="50")) == {"timeout": "0"}
+
+
+def test_only_the_spec_can_ask_for_a_parameter_that_the_node_does_not_know() -> None:
+    """Its engine then says so; one that is only remembered was never set there."""
+    assert outstanding(spec_of(), {"hz", "timeout"}, view(hz="50")) == {"hz": "10"}
+    assert outstanding(spec_of(parameters={"timeout": 5}), (), view(hz="50")) == {"timeout": "5"}

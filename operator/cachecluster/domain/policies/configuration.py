@@ -11,7 +11,7 @@ from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, Configure
 from cachecluster.domain.drift import difference, key_of
-from cachecluster.domain.live_parameters import lacking, noted, same_family, values_in, wanted
+from cachecluster.domain.live_parameters import noted, outstanding, same_family, values_in
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.policies.situation import Situation
@@ -34,27 +34,26 @@ def configure_nodes(now: Situation) -> Iterator[Verdict]:
         or "deletionTimestamp" in live["metadata"]
     ):
         return  # created, or explained, as any other object
-    outstanding = _outstanding(now, live)
+    unset = _unset(now, live)
     where = difference(desired, live)
-    unnoted = {name for parameters in outstanding for name, _ in parameters} - noted(live)
+    unnoted = {name for parameters in unset for name, _ in parameters} - noted(live)
     if unnoted:
         message = f"{key} notes that {', '.join(sorted(unnoted))} will be set on running nodes"
         yield Do(_replacing({**desired, "data": live.get("data", {})}, live), Reason.CONFIGURING, message)
         return
-    for parameters, members in outstanding.items():
+    for parameters, members in unset.items():
         yield _set(now, parameters, members, drifted=where is None)
-    if where is not None and not outstanding:
+    if where is not None and not unset:
         yield _write_down(now, desired, live, where)
 
 
-def _outstanding(now: Situation, live: Manifest) -> dict[Parameters, list[Member]]:
+def _unset(now: Situation, live: Manifest) -> dict[Parameters, list[Member]]:
     """What is not in force, with the nodes that lack exactly this."""
-    values = wanted(now.spec, noted(live))
     found: dict[Parameters, list[Member]] = {}
     for member in now.topology.members:
         if member.node is None or not member.usable or not same_family(member.node, now.spec.version):
             continue
-        missing = lacking(values, member.node)
+        missing = outstanding(now.spec, noted(live), member.node)
         if missing:
             found.setdefault(tuple(missing.items()), []).append(member)
     return found
