@@ -167,6 +167,21 @@ class TestAtomic:
         await shop.move(SOME, 0, 1)
         assert await shop.stored() == values
 
+    async def test_a_job_can_be_called_off_and_loses_nothing(self, fleet: Nodes) -> None:
+        shop = await shop_of(fleet)
+        values = keys_of(SOME, 2000)
+        await shop.fill(values)
+        source = await fleet.client(fleet.cluster["n0"])
+
+        async def hook(_: int, what: str, done: bool) -> None:
+            if done:
+                await source.cancel_migrations()
+
+        with pytest.raises(Doubt, match="called off"):
+            await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
+        assert [job.state for job in await source.migrations()] == ["cancelled"]
+        assert await shop.stored() == values
+
     async def test_a_failure_is_told_in_the_engines_words_and_the_third_ends_the_attempts(self, fleet: Nodes) -> None:
         shop = await shop_of(fleet)
         values = keys_of(SOME, 50)

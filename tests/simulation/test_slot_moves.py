@@ -20,7 +20,9 @@ from tests.simulation.engine.commands import Refused
 from tests.simulation.engine.node import Node
 from tests.simulation.operating.connector import Connector
 from tests.simulation.operating.faults import NO_FAULTS, Faults, Interference, Killed
+from tests.simulation.schedules import spec
 from tests.simulation.test_engine_model import Lab
+from tests.simulation.world import World
 
 SLOTS = SlotSet.from_ranges([(0, 39)])
 TOKENS = 5
@@ -209,3 +211,24 @@ def test_only_what_a_slots_mark_says_is_done(move: Move) -> None:
     assert isinstance(move.error, Doubt)
     assert "another node" in str(move.error)
     assert set(move.source.tokens) == set(SLOTS)
+
+
+def test_s2_the_watch_notices_slots_that_are_given_or_closed_too_early() -> None:
+    with World(1) as world:
+        world.converge(world.create(spec((2, 1))))
+        source, destination = (world.primary(shard).node for shard in (0, 1))
+        assert source is not None
+        assert destination is not None
+        assert source.write(0, "here") is None
+        moving = SlotSet.of([0])
+        slot_commands.set_slots(destination, moving, SlotState.IMPORTING, source.node_id)
+        slot_commands.set_slots(source, moving, SlotState.MIGRATING, destination.node_id)
+        assert destination.write(0, "there", asking=True) is None
+        world.watch.command(destination, "set_slots", (moving, SlotState.NODE, destination.node_id))
+        world.watch.command(source, "set_slots", (moving, SlotState.STABLE))
+        told, world.violations = world.violations, []
+        assert ["still holds keys" in told[0], "closed" in told[1]] == [True, True]
+        assert all(text.startswith("S2") for text in told)
+        slot_commands.migrate(source, destination.ip, [b"here"])
+        world.watch.command(destination, "set_slots", (moving, SlotState.NODE, destination.node_id))
+        world.check()

@@ -13,7 +13,7 @@ from cachecluster.engines.client import NodeClient, NodeError, SlotState, Stream
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.together import together
 
-LANES: Final = 8
+LANES: Final = 16
 """Connections for SETSLOT to a primary with replicas: from Valkey 8.0 on each command holds its connection up until the
 replicas have it (engine-facts §1.2)."""
 LAG_BYTES: Final = 1 << 20

@@ -1,0 +1,26 @@
+"""What may follow a disruptive step in one plan."""
+
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import Action, Forget, MoveSlots, SwitchOver, Target
+from cachecluster.domain.plan import Do
+from cachecluster.domain.planner import _one_disruption
+from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.snapshot import NodeId
+
+A, B = (Target(f"pod-{i}", f"uid-{i}", f"10.0.0.{i}", NodeId(f"id-{i}")) for i in range(2))
+QUIET = Forget(NodeId("gone"), (A, B))
+SWITCH = SwitchOver(0, A, B)
+MOVES = [MoveSlots(SlotSet.of([slot]), A, B, (), ()) for slot in range(3)]
+
+
+def kept(*actions: Action) -> list[Action]:
+    return [s.action for s in _one_disruption([Do(a, Reason.CLUSTER_READY, "") for a in actions])]
+
+
+def test_nothing_follows_a_disruptive_step() -> None:
+    assert kept(QUIET, SWITCH, QUIET, *MOVES) == [QUIET, SWITCH]
+
+
+def test_moves_of_slots_go_side_by_side_and_nothing_follows_them() -> None:
+    assert kept(QUIET, *MOVES, QUIET, SWITCH) == [QUIET, *MOVES]
+    assert kept(*MOVES[:2], SWITCH, MOVES[2]) == MOVES[:2]
