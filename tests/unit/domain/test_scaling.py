@@ -8,24 +8,16 @@ import pytest
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import Resharding
 from cachecluster.domain.actions import Delete, Forget, Meet, MoveSlots, Release, Replicate, Reset, RollPod
-from cachecluster.domain.plan import Plan
 from cachecluster.domain.planner import plan
 from cachecluster.domain.progress import resharding_news
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import ObjectKey, Role, Snapshot
 from cachecluster.domain.status import derive
 from tests.unit.domain.building import NOW, Cluster, Node, formed, spec_of
+from tests.unit.domain.deciding import of_type, reasons
 
 HALVES = share(2)
 GIB = 2**30
-
-
-def actions(cluster: Cluster, kind: type) -> list[Any]:
-    return [s.action for s in plan(cluster.snapshot()).steps if isinstance(s.action, kind)]
-
-
-def reasons(found: Plan) -> set[Reason]:
-    return {b.reason for b in found.blocks} | {w.reason for w in found.waits}
 
 
 def growing(*new: Node) -> Cluster:
@@ -59,15 +51,15 @@ def drained(cluster: Cluster) -> Cluster:
 class TestNewShard:
     def test_one_of_its_nodes_is_opened_to_lead_it(self) -> None:
         cluster = growing(Node(2, 0, zone="b", quarantined=True), Node(2, 1, zone="c", quarantined=True))
-        assert [a.node.pod for a in actions(cluster, Release)] == ["cart-2-1"]  # zones a and b have a primary each
-        assert not actions(cluster, MoveSlots)
+        assert [a.node.pod for a in of_type(cluster, Release)] == ["cart-2-1"]  # zones a and b have a primary each
+        assert not of_type(cluster, MoveSlots)
 
     def test_the_others_follow_it(self) -> None:
         cluster = growing(Node(2, 0, zone="c"), Node(2, 1, zone="a", quarantined=True))
-        assert [(a.node.pod, a.primary.pod) for a in actions(cluster, Replicate)] == [("cart-2-1", "cart-2-0")]
+        assert [(a.node.pod, a.primary.pod) for a in of_type(cluster, Replicate)] == [("cart-2-1", "cart-2-0")]
 
     def test_slots_come_from_every_shard_that_has_too_many(self) -> None:
-        moves = actions(joined(), MoveSlots)
+        moves = of_type(joined(), MoveSlots)
         assert [(m.source.pod, m.destination.pod) for m in moves] == [
             ("cart-0-0", "cart-2-0"),
             ("cart-1-0", "cart-2-0"),
@@ -83,13 +75,13 @@ class TestNewShard:
     )
     def test_s7_nothing_moves_while_a_node_is_not_in_step(self, shard: int, changes: dict[str, Any]) -> None:
         cluster = joined().with_node(shard, 1, **changes)
-        assert not actions(cluster, MoveSlots)
-        assert Reason.MOVING_SLOTS in reasons(plan(cluster.snapshot()))
+        assert not of_type(cluster, MoveSlots)
+        assert Reason.MOVING_SLOTS in reasons(cluster)
 
     def test_no_pod_is_rolled_meanwhile(self) -> None:
         cluster = replace(joined(), template="t2", update="rev-t2")
-        assert actions(cluster, MoveSlots)
-        assert not actions(cluster, RollPod)
+        assert of_type(cluster, MoveSlots)
+        assert not of_type(cluster, RollPod)
 
     def test_a_shard_without_slots_is_no_degradation(self) -> None:
         snap = joined().with_node(2, 1, up=False, down_seconds=1).snapshot()
@@ -99,7 +91,7 @@ class TestNewShard:
 
 class TestShardThatIsToGo:
     def test_slots_go_straight_to_their_final_owners(self) -> None:
-        moves = actions(shrinking(), MoveSlots)
+        moves = of_type(shrinking(), MoveSlots)
         assert {m.source.pod for m in moves} == {"cart-2-0"}
         assert {m.destination.pod for m in moves} <= {"cart-0-0", "cart-1-0"}
 
@@ -112,12 +104,12 @@ class TestShardThatIsToGo:
         assert not [s for s in found.steps if isinstance(s.action, MoveSlots)]
 
     def test_its_nodes_leave_once_it_is_empty_replicas_first(self) -> None:
-        assert [a.node.pod for a in actions(drained(shrinking()), Reset)] == ["cart-2-1", "cart-2-0"]
-        assert not actions(drained(shrinking()), Delete)
+        assert [a.node.pod for a in of_type(drained(shrinking()), Reset)] == ["cart-2-1", "cart-2-0"]
+        assert not of_type(drained(shrinking()), Delete)
 
     def test_s3_a_node_that_holds_keys_is_not_asked_to_leave(self) -> None:
         cluster = drained(shrinking()).with_node(2, 0, slots=SlotSet(((0, 0),)), keys=3, epoch=20)
-        assert not actions(cluster, Reset)
+        assert not of_type(cluster, Reset)
 
     def test_s6_pods_go_last(self) -> None:
         """Reset and forgotten by everybody: only then the StatefulSet goes."""
@@ -135,8 +127,8 @@ class TestShardThatIsToGo:
 
     def test_s1_it_stays_while_one_of_its_nodes_does_not_answer(self) -> None:
         cluster = drained(shrinking()).with_node(2, 1, answers=False)
-        assert not actions(cluster, Reset)
-        assert not actions(cluster, Delete)
+        assert not of_type(cluster, Reset)
+        assert not of_type(cluster, Delete)
 
 
 def known(snap: Snapshot) -> dict[str, Any]:
