@@ -1,7 +1,7 @@
 """The nodes that take part in a move of slots, connected and looked at once more."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,23 +21,35 @@ LAG_BYTES: Final = 1 << 20
 POLL_SECONDS: Final = 0.02
 
 
-@dataclass(frozen=True)
+@dataclass
 class End:
     """One primary: what it said at the beginning, and connections to it."""
 
     target: Target
     view: NodeView
     client: NodeClient
-    lanes: Sequence[NodeClient]
+    connect: Callable[[], Awaitable[NodeClient]]
+    """One more connection, open as long as the first."""
+    lanes: list[NodeClient] = field(default_factory=list)
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether anybody follows it, in step or not."""
+        return any(row.primary_id == self.target.node_id for row in self.view.peers)
 
     async def mark(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
-        """CLUSTER SETSLOT for each slot, over all lanes."""
+        """CLUSTER SETSLOT for each slot, over as many lanes as it takes."""
+        if not slots:
+            return
+        if not self.lanes:
+            more = LANES - 1 if self.has_replicas else 0
+            self.lanes = [self.client, *await together(*(self.connect() for _ in range(more)))]
         every, count = list(slots), len(self.lanes)
         parts = (SlotSet.of(every[i::count]) for i in range(count))
         await together(*(lane.set_slots(part, state, peer) for lane, part in zip(self.lanes, parts, strict=True)))
 
-    def calls(self, peer: NodeId, node_id: NodeId) -> bool:
-        """Whether ``peer`` is the node, or one that follows it by now, as this end's own table says."""
+    def means(self, peer: NodeId, node_id: NodeId) -> bool:
+        """Whether by ``peer`` this end means the node: itself, or one that follows it by now."""
         row = self.view.peer(peer)
         return peer == node_id or (row is not None and row.primary_id == node_id)
 
@@ -50,11 +62,7 @@ async def open_end(stack: AsyncExitStack, context: Context, target: Target) -> E
         raise Doubt(f"{target.pod} is a replica by now")
     if not view.leads:
         raise Doubt(f"{target.pod} is quarantined")
-    lanes = [client]
-    if any(row.primary_id == target.node_id for row in view.peers):
-        more = (stack.enter_async_context(context.again(target)) for _ in range(LANES - 1))
-        lanes += await together(*more)
-    return End(target, view, client, lanes)
+    return End(target, view, client, lambda: stack.enter_async_context(context.again(target)))
 
 
 @dataclass
@@ -83,7 +91,7 @@ class Followers:
 
         Asked directly: what a primary knows of its replicas is up to a second old. Raises Doubt if none is in step.
         """
-        if not any(row.primary_id == self.destination.target.node_id for row in self.destination.view.peers):
+        if not self.destination.has_replicas:
             return True
         while True:
             head, *tails = await asyncio.gather(

@@ -69,7 +69,7 @@ class _Move:
         if strange := action.slots - source.view.myself.slots - destination.view.myself.slots:
             raise Doubt(f"slots {strange} are not {source.target.pod}'s any more")
         for mark in source.view.migrating:
-            if mark.slot in action.slots and not source.calls(mark.peer, destination.target.node_id):
+            if mark.slot in action.slots and not source.means(mark.peer, destination.target.node_id):
                 raise Doubt(f"slot {mark.slot} is on its way to another node")
         return cls(action, context, stack, source, destination)
 
