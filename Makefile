@@ -43,7 +43,7 @@ unit: ## Pure tests, in seconds
 	$(PYTEST) tests/unit tests/property
 
 simulate: ## Fault schedules in the simulated world: SEEDS=1000
-	$(PYTEST) tests/simulation --seeds $(SEEDS)
+	$(PYTEST) -n auto tests/simulation --seeds $(SEEDS)
 
 engines: ## Real engine processes
 	$(PYTEST) tests/engines

@@ -8,6 +8,7 @@ from cachecluster.domain.live_parameters import FILE, lacking, wanted
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.engines.client import NodeRefused
 from cachecluster.engines.valkey import ValkeyConnector
+from cachecluster.manifests.amounts import maxmemory
 from cachecluster.manifests.valkey_conf import live_conf
 from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
@@ -52,7 +53,7 @@ async def test_a_starting_node_reads_them_and_the_operators_own_win(
     async with ValkeyConnector().connect(pods[0, 0].address, PASSWORDS.operator) as client:
         assert lacking(asked, await client.view(asked)) == {}
     found = await values(pods[0, 0])
-    assert found["maxmemory"] == str(256 * 2**20 * 75 // 100)
+    assert found["maxmemory"] == str(maxmemory(pods.spec))
     assert found["appendonly"] == "no"
 
 
