@@ -53,13 +53,18 @@ class SlotSet:
         return any(a <= slot <= b for a, b in self.ranges)
 
     def __or__(self, other: "SlotSet") -> "SlotSet":
+        if not other.ranges or not self.ranges:
+            return self if self.ranges else other
         return SlotSet.from_ranges((*self.ranges, *other.ranges))
 
     def __and__(self, other: "SlotSet") -> "SlotSet":
         pairs = ((max(a, c), min(b, d)) for a, b in self.ranges for c, d in other.ranges)
-        return SlotSet.from_ranges((a, b) for a, b in pairs if a <= b)
+        # Parts of disjoint ranges with gaps between them, in order: there is nothing to sort or to merge.
+        return SlotSet(tuple((a, b) for a, b in pairs if a <= b))
 
     def __sub__(self, other: "SlotSet") -> "SlotSet":
+        if not other.ranges:
+            return self
         kept: list[tuple[int, int]] = []
         for a, b in self.ranges:
             start = a
@@ -71,7 +76,7 @@ class SlotSet:
                 start = d + 1
             if start <= b:
                 kept.append((start, b))
-        return SlotSet.from_ranges(kept)
+        return SlotSet(tuple(kept))
 
 
 ALL_SLOTS: Final = SlotSet(((0, SLOT_COUNT - 1),))
