@@ -175,7 +175,7 @@ class TestAtomic:
 
         async def hook(_: int, what: str, done: bool) -> None:
             if done:
-                await source.cancel_migrations()
+                await as_operator(fleet.cluster["n0"], "CLUSTER", "CANCELSLOTMIGRATIONS")
 
         with pytest.raises(Doubt, match="called off"):
             await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))

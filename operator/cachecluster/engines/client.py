@@ -164,10 +164,6 @@ class NodeClient(Protocol):
         """CLUSTER GETSLOTMIGRATIONS, newest first; forgotten when the process ends."""
         ...
 
-    async def cancel_migrations(self) -> None:
-        """CLUSTER CANCELSLOTMIGRATIONS on the source: all of them; no key is lost."""
-        ...
-
 
 class NodeConnector(Protocol):
     """Opens connections as the operator's user."""

@@ -251,10 +251,6 @@ class ValkeyClient:
         with self._understanding():
             return [parse.migration(entry) for entry in await self._command("CLUSTER", "GETSLOTMIGRATIONS")]
 
-    async def cancel_migrations(self) -> None:
-        """See NodeClient."""
-        await self._command("CLUSTER", "CANCELSLOTMIGRATIONS")
-
     @contextmanager
     def _understanding(self) -> Iterator[None]:
         try:

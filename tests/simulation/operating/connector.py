@@ -209,10 +209,6 @@ class Client:
         """None."""
         return []
 
-    async def cancel_migrations(self) -> None:
-        """Of those that do alone."""
-        raise NodeRefused("ERR unknown subcommand 'CANCELSLOTMIGRATIONS'")
-
 
 class Connector:
     """NodeConnector over the model's network."""
