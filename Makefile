@@ -46,7 +46,7 @@ simulate: ## Fault schedules in the simulated world: SEEDS=1000
 	$(PYTEST) -n auto tests/simulation --seeds $(SEEDS)
 
 engines: ## Real engine processes
-	$(PYTEST) tests/engines
+	$(PYTEST) -n 2 tests/engines
 
 apiserver: ## A real API server
 	$(PYTEST) tests/apiserver
