@@ -334,7 +334,7 @@ async def test_users_parameters_take_effect_and_never_the_operators_own(
     assert await setting("maxmemory-policy") == "allkeys-lru"
     assert set(await setting("notify-keyspace-events")) >= set("KA")
     assert await setting("slowlog-max-len") == "7"
-    assert await setting("maxmemory") == str(256 * 2**20 * 75 // 100)
+    assert await setting("maxmemory") == str(256 * 2**20 * 60 // 100)
     assert await setting("save") == ""
     assert await setting("cluster-port") == str(names.bus_port(pods.ref.namespace, pods.ref.name))
     assert await setting("cluster-allow-replica-migration") == "no"

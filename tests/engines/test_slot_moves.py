@@ -94,6 +94,19 @@ async def test_s2_mover_may_end_around_any_command(fleet: Nodes, replicas: bool)
     assert number > 30
 
 
+@pytest.mark.parametrize("engine", ["8.0"], indirect=True)
+async def test_s2_slots_that_have_just_come_may_go_back_at_once(fleet: Nodes) -> None:
+    """Engine-facts §1.3: Valkey 8.0 announces a group in parts. The move back stops before its last key."""
+    shop = await shop_of(fleet)
+    values = keys_of(SOME, 3)
+    await shop.fill(values)
+    for _ in range(10):
+        await shop.move(SOME, 0, 1)
+        assert await interrupted_at(shop, 45, after=False, source=1, destination=0)
+        await shop.move(SOME, 1, 0)
+        assert await shop.stored() == values
+
+
 MOMENTS: Final = (("set_slots IMPORTING", 1), ("set_slots MIGRATING", 1), ("migrate", 7))
 """After the n-th of these commands somebody dies."""
 
