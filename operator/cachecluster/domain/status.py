@@ -21,6 +21,7 @@ from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.pending import outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
+from cachecluster.domain.policies.configuration import REFUSED_ADVICE
 from cachecluster.domain.progress import resharding_before, resharding_status
 from cachecluster.domain.requests import handled_failover
 from cachecluster.domain.slots import NO_SLOTS
@@ -58,7 +59,9 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
     """The status after a pass; ``keys_moved`` counts keys that changed shards since progress was last written."""
     topology = observe(snap)
     failures = [
-        Block(_failure(o), f"{o.step.message}: {o.error}") for o in outcomes if o.error is not None and not o.doubt
+        Block(_failure(o), f"{o.step.message}: {o.error}{f'. {REFUSED_ADVICE}' if o.refused else ''}")
+        for o in outcomes
+        if o.error is not None and not o.doubt
     ]
     blocks = (*plan.blocks, *failures)
     rolled = _rolled_out(snap, topology)

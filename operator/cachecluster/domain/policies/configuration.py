@@ -18,6 +18,7 @@ from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import ContainerState, Manifest, ObjectKey, Parameters
 from cachecluster.domain.topology import Member
 
+REFUSED_ADVICE: Final = "Correct spec.parameters, or set them back; until then the nodes keep the values that they have"
 SHOWN: Final = 5
 """Pods that a message names."""
 
@@ -63,10 +64,7 @@ def _set(now: Situation, parameters: Parameters, members: Sequence[Member], *, d
     pods = _listed(members)
     refusal = now.snap.refusals.get(parameters)
     if refusal is not None:
-        message = (
-            f"{', '.join(name for name, _ in parameters)} cannot be set on {pods}: {refusal}. Correct spec.parameters, "
-            "or set them back; until then the nodes keep the values that they have"
-        )
+        message = f"{', '.join(name for name, _ in parameters)} cannot be set on {pods}: {refusal}. {REFUSED_ADVICE}"
         return Block(Reason.PARAMETER_REFUSED, message)
     action = Configure(tuple(m.target for m in members), parameters)
     what = ", ".join(f"{name} to {value or 'nothing'}" for name, value in parameters)
