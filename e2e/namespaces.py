@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from e2e.diagnosis import explain
-from e2e.kube import Kube, wait
+from e2e.kube import Kube, Obj, wait
 
 GONE_SECONDS: Final = 180.0
 LABEL: Final = "cachecluster.dev/e2e"
@@ -14,7 +14,7 @@ LABEL: Final = "cachecluster.dev/e2e"
 
 @contextmanager
 def namespace(kube: Kube, purpose: str, *, keep: bool = False) -> Iterator[str]:
-    """A namespace under the restricted Pod Security Standard; it must be deletable with all that is in it."""
+    """A namespace under the restricted Pod Security Standard; afterwards it is told to go, and `until_gone` waits."""
     name = f"e2e-{purpose}-{secrets.token_hex(3)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted", LABEL: "true"}
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
@@ -23,9 +23,15 @@ def namespace(kube: Kube, purpose: str, *, keep: bool = False) -> Iterator[str]:
     finally:
         if not keep:
             kube.delete("Namespace", "", name)
-            wait(
-                f"namespace {name} is gone",
-                lambda: kube.find("Namespace", "", name) is None,
-                GONE_SECONDS,
-                lambda: f"{(kube.find('Namespace', '', name) or {}).get('status')}\n{explain(kube, name)}",
-            )
+
+
+def until_gone(kube: Kube) -> None:
+    """Every namespace that was told to go is gone, with all that was in it."""
+
+    def going() -> list[Obj]:
+        return [n for n in kube.list("Namespace", "", f"{LABEL}=true") if "deletionTimestamp" in n["metadata"]]
+
+    def explanation() -> str:
+        return "\n".join(f"{n['status']}\n{explain(kube, n['metadata']['name'])}" for n in going())
+
+    wait("all namespaces of the scenarios are gone", lambda: not going(), GONE_SECONDS, explanation)

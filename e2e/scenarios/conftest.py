@@ -16,7 +16,7 @@ from e2e.client import Client
 from e2e.cluster import Cluster, small_spec
 from e2e.install import Installation, install
 from e2e.kube import Kube
-from e2e.namespaces import namespace
+from e2e.namespaces import namespace, until_gone
 from e2e.platform import CHOICES, Faults, PlatformError, choose
 from e2e.recorder import Recorder
 
@@ -51,9 +51,10 @@ def installation(request: pytest.FixtureRequest) -> Installation:
 
 
 @pytest.fixture(scope="session")
-def kube(installation: Installation) -> Kube:
-    """The API server."""
-    return installation.kube
+def kube(installation: Installation) -> Iterator[Kube]:
+    """The API server. At the end nothing of the scenarios may be left on it; they do not wait for that one by one."""
+    yield installation.kube
+    until_gone(installation.kube)
 
 
 @pytest.fixture(scope="session")
