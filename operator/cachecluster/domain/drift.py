@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Manifest, ObjectKey
+from cachecluster.domain.snapshot import Manifest, ObjectKey, Snapshot
 
 
 def key_of(manifest: Manifest) -> ObjectKey:
     """Kind and name of an object."""
     return ObjectKey(manifest["kind"], manifest["metadata"]["name"])
+
+
+def desired_object(snap: Snapshot, key: ObjectKey) -> Manifest | None:
+    """The child as the spec asks for it, None if it does not ask for it."""
+    return next((m for m in snap.desired if key_of(m) == key), None)
 
 
 def fingerprint(value: Any) -> str:

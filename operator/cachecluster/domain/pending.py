@@ -5,7 +5,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
-from cachecluster.domain.drift import in_force, key_of
+from cachecluster.domain.drift import desired_object, in_force, key_of
 from cachecluster.domain.live_parameters import outstanding, present_name, remembered, same_family, values_in
 from cachecluster.domain.parameters import settable
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, PodShape, Snapshot
@@ -38,7 +38,7 @@ def unset_parameters(snap: Snapshot, topology: Topology) -> tuple[str, ...]:
     for member in topology.members:
         if member.node is not None and same_family(member.node, snap.spec.version):
             found |= outstanding(snap.spec, once_set, member.node).keys()
-    desired = next((m for m in snap.desired if key_of(m) == key), None)
+    desired = desired_object(snap, key)
     if live is not None and desired is not None:
         found |= {name for name, _ in values_in(desired).items() ^ values_in(live).items()}
     return tuple(sorted(_as_written(name, snap.spec) for name in found))
@@ -87,7 +87,7 @@ def _differences(
 def _directives(snap: Snapshot, config: str) -> Mapping[str, str]:
     """Of an immutable ConfigMap, as far as it still exists; one that a pod runs with does."""
     key = ObjectKey("ConfigMap", config)
-    found = snap.children.get(key) or next((m for m in snap.desired if key_of(m) == key), None)
+    found = snap.children.get(key) or desired_object(snap, key)
     lines = found["data"].get(CONFIG_FILE, "").splitlines() if found else []
     return {name: value for name, _, value in (line.partition(" ") for line in lines)}
 

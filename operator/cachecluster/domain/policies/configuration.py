@@ -10,7 +10,7 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, Configure
-from cachecluster.domain.drift import difference, key_of
+from cachecluster.domain.drift import desired_object, difference, key_of
 from cachecluster.domain.live_parameters import noted, outstanding, same_family, values_in
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import owner_uid
@@ -26,7 +26,7 @@ SHOWN: Final = 5
 def configure_nodes(now: Situation) -> Iterator[Verdict]:
     """Nodes that do not answer are waited for; the others are set all the same (S1)."""
     key = ObjectKey("ConfigMap", names.live_config_map(now.snap.ref.name, now.spec.version))
-    desired = next((m for m in now.snap.desired if key_of(m) == key), None)
+    desired = desired_object(now.snap, key)
     live = now.snap.children.get(key)
     if (
         desired is None

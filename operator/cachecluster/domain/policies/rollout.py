@@ -7,7 +7,7 @@ from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import PersistenceMode
 from cachecluster.domain.actions import Delete, RollPod, SettleShard, SwitchOver
-from cachecluster.domain.drift import key_of, partition_of, with_partition
+from cachecluster.domain.drift import desired_object, partition_of, with_partition
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import replacing
 from cachecluster.domain.policies.pods import best_successor, pod_problem
@@ -22,19 +22,14 @@ STALL_SECONDS: Final = 600.0
 def roll_pods(now: Situation) -> Iterator[Verdict]:
     """Shard by shard, highest ordinal first; stops at the first pod that does not come up (S11)."""
     for shard in now.topology.shards:
-        live = now.snap.children.get(ObjectKey("StatefulSet", shard.name))
-        desired = _desired(now, shard)
+        key = ObjectKey("StatefulSet", shard.name)
+        live, desired = now.snap.children.get(key), desired_object(now.snap, key)
         if live is None or desired is None or "deletionTimestamp" in live["metadata"]:
             continue
         verdicts = list(_roll_shard(now, shard, desired, live))
         yield from verdicts
         if verdicts and now.topology.ever_formed:
             return
-
-
-def _desired(now: Situation, shard: Shard) -> Manifest | None:
-    key = ObjectKey("StatefulSet", shard.name)
-    return next((m for m in now.snap.desired if key_of(m) == key), None)
 
 
 def _roll_shard(now: Situation, shard: Shard, desired: Manifest, live: Manifest) -> Iterator[Verdict]:

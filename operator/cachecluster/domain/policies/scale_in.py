@@ -5,7 +5,7 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Delete, RemoveReplicas, Reset, SwitchOver
-from cachecluster.domain.drift import key_of, with_members
+from cachecluster.domain.drift import desired_object, with_members
 from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.pods import best_successor
 from cachecluster.domain.policies.situation import Situation
@@ -32,7 +32,7 @@ def _remove(now: Situation, shard: Shard) -> Verdict:
     names = ", ".join(m.pod.name for m in leaving)
     key = ObjectKey("StatefulSet", shard.name)
     live = now.snap.children.get(key)
-    desired = next((m for m in now.snap.desired if key_of(m) == key), None)
+    desired = desired_object(now.snap, key)
     if shard.primary in leaving and shard.primary is not None:
         heir = best_successor(shard, [m for m in shard.replicas if m not in leaving])
         if heir is None:
