@@ -16,6 +16,7 @@ from e2e.localcluster.instance import LocalClusterError
 KILL_SECONDS: Final = 20.0
 LOG_LINES: Final = 25
 LOG_BYTES: Final = 64 * 1024
+STDERR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ def start(name: str, argv: Sequence[str], log: Path, *, forks: bool) -> Service:
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
+        *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _open_descriptors() if descriptor > STDERR),
     )
     # Not subprocess.Popen: it insists on waiting for the end, and this one is meant to outlive us.
     carrier = process(os.posix_spawnp(argv[0], list(argv), os.environ, file_actions=files, setsid=True))
@@ -169,6 +171,11 @@ def start(name: str, argv: Sequence[str], log: Path, *, forks: bool) -> Service:
     if not children:
         raise LocalClusterError(f"{name} has ended at once\n{end_of(log)}")
     return Service(name, carrier, children[0], log)
+
+
+def _open_descriptors() -> list[int]:
+    """What we have open. A program that outlives us must not keep our caller's pipes and locks open with it."""
+    return [int(entry) for entry in os.listdir("/proc/self/fd")]
 
 
 def end_of(log: Path) -> str:

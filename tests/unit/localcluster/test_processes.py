@@ -1,5 +1,8 @@
 """Processes that outlive who started them, and the lock that keeps two changers apart."""
 
+import os
+import select
+import signal
 import subprocess
 from pathlib import Path
 
@@ -20,6 +23,19 @@ def test_started_program_is_found_again_by_its_record_and_killed(tmp_path: Path)
     kill_all(found.processes)
 
     assert not found.main.alive
+
+
+def test_started_program_lets_go_of_what_its_starter_inherited(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    service = start("sleeper", ["sleep", "60"], tmp_path / "log", forks=False)
+    os.close(write)
+    try:
+        assert select.select([read], [], [], 10)[0], "a pipe's end stayed open in a program that outlives its starter"
+        assert os.read(read, 1) == b""
+    finally:
+        service.main.signal(signal.SIGKILL)
+        os.close(read)
 
 
 def test_child_is_the_one_that_matters_of_a_program_that_forks(tmp_path: Path) -> None:
