@@ -175,7 +175,7 @@ def start(name: str, argv: Sequence[str], log: Path, *, forks: bool) -> Service:
 
 def _open_descriptors() -> list[int]:
     """What we have open. A program that outlives us must not keep our caller's pipes and locks open with it."""
-    return [int(entry) for entry in os.listdir("/proc/self/fd")]
+    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
 
 
 def end_of(log: Path) -> str:

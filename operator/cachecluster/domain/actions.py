@@ -88,6 +88,8 @@ class AssignSlots:
     slots: SlotSet
     after_data_loss: bool
     """The slots had held data: announced as DataLoss (S2)."""
+    first_epoch: int | None = None
+    """SET-CONFIG-EPOCH before, for a node that knows nobody yet."""
 
 
 @dataclass(frozen=True, slots=True)

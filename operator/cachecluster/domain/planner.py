@@ -30,6 +30,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *failover.POLICIES,
     safety.stop_on_invalid_spec,
     *infrastructure.POLICIES,
+    coverage.lead_new_shards,
     *membership.POLICIES,
     *coverage.POLICIES,
     *configuration.POLICIES,

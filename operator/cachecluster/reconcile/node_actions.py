@@ -87,6 +87,8 @@ async def assign_slots(action: AssignSlots, context: Context) -> None:
         if taken & action.slots - view.myself.slots:
             raise Doubt(f"some of slots {action.slots} have an owner by now")
         missing = action.slots - view.myself.slots
+        if action.first_epoch is not None:
+            await _first_epoch(client, action.first_epoch)
         if missing:
             await client.add_slots(missing)
         if view.blank:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import (
     Apply,
@@ -19,9 +20,31 @@ from cachecluster.domain.actions import (
 )
 from cachecluster.domain.planner import plan
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, share
-from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, Role
+from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, ObjectKey, Role, Snapshot
 from tests.unit.domain.building import NOW, Cluster, Node, blank, formed, gone, spec_of
 from tests.unit.domain.deciding import actions, of_type, reasons
+
+
+def young(cluster: Cluster) -> Snapshot:
+    """The cluster five seconds after its pods were made."""
+    snap = cluster.snapshot()
+    return replace(snap, pods=tuple(replace(p, created_at=NOW - 5) for p in snap.pods))
+
+
+def volumes(cluster: Cluster, age: str) -> Cluster:
+    """The cluster with volume claims that are new, older than their shards, or not found."""
+    made = {"new": "2026-01-01T00:00:02Z", "older than the shard": "2026-01-01T00:00:00Z"}.get(age)
+    children = dict(cluster.snapshot().children)
+    for key, live in list(children.items()):
+        if key.kind == "StatefulSet":
+            stamp = {"creationTimestamp": "2026-01-01T00:00:01Z"}
+            children[key] = {**live, "metadata": {**live["metadata"], **stamp}}
+    for node in cluster.nodes if made else ():
+        name = names.volume_claim("cart", node.shard, node.ordinal)
+        children[ObjectKey("PersistentVolumeClaim", name)] = {
+            "metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": "1", "creationTimestamp": made}
+        }
+    return replace(cluster, more={"children": children})
 
 
 class TestFormation:
@@ -34,13 +57,14 @@ class TestFormation:
 
     def test_blank_nodes_meet_and_get_all_slots_in_one_pass(self) -> None:
         steps = actions(blank())
-        assert [type(s) for s in steps] == [Meet, AssignSlots, AssignSlots, AssignSlots]
-        assert len(steps[0].pairs) == 15
-        assert len({e for _, e in steps[0].epochs}) == 6
+        assert [type(s) for s in steps] == [AssignSlots, AssignSlots, AssignSlots, Meet]
+        assert len(steps[3].pairs) == 15
+        assert len({e for _, e in steps[3].epochs}) == 6
         covered = NO_SLOTS
-        for step in steps[1:]:
+        for step in steps[:3]:
             assert not covered & step.slots
             covered |= step.slots
+            assert (step.node.node_id, step.first_epoch) in steps[3].epochs
         assert covered == ALL_SLOTS
 
     def test_no_zone_holds_a_majority_of_the_chosen_primaries(self) -> None:
@@ -49,15 +73,47 @@ class TestFormation:
         chosen = [zones[a.node.pod] for a in of_type(cluster, AssignSlots)]
         assert sorted(chosen) == ["a", "b", "c"]
 
-    def test_formation_waits_for_slow_members_but_not_for_ever(self) -> None:
-        cluster = blank().with_node(1, 1, answers=False)
-        snap = cluster.snapshot()
-        young = replace(snap, pods=tuple(replace(p, created_at=NOW - 5) for p in snap.pods))
-        assert {a.node.pod[:6] for s in plan(young).steps if isinstance(a := s.action, AssignSlots)} == {
-            "cart-0",
-            "cart-2",
-        }
+    def test_a_leader_gets_its_slots_with_its_first_answer(self) -> None:
+        """A node without slots that knows no owner in its third second refuses requests for five more."""
+        early = blank()
+        leaders = {a.node.pod for a in of_type(early, AssignSlots)}
+        for shard in range(3):
+            for ordinal in range(2):
+                name = f"cart-{shard}-{ordinal}"
+                alone = early
+                for other in early.nodes:
+                    if other.name != name:
+                        alone = alone.with_node(other.shard, other.ordinal, answers=False)
+                given = [a.node.pod for s in plan(young(alone)).steps if isinstance(a := s.action, AssignSlots)]
+                assert given == ([name] if name in leaders else [])
+
+    def test_s2_leaders_stay_the_same_whoever_answers(self) -> None:
+        """A leader that has got slots and falls silent, unrecorded, must not be replaced by another choice."""
+        first = {a.node.pod[:6]: a.node.pod for a in of_type(blank(), AssignSlots)}
+        for lost in first.values():
+            shard, ordinal = int(lost[5]), int(lost[7])
+            cluster = blank().with_node(shard, ordinal, answers=False)
+            given = {a.node.pod for s in plan(young(cluster)).steps if isinstance(a := s.action, AssignSlots)}
+            assert given == set(first.values()) - {lost}
+
+    @pytest.mark.parametrize("volume", ["older than the shard", "unknown"])
+    def test_formation_with_volumes_of_an_earlier_life_waits_for_slow_members_but_not_for_ever(
+        self, volume: str
+    ) -> None:
+        cluster = volumes(blank(persistence={"mode": "AppendOnly", "size": "1Gi"}), volume).with_node(
+            1, 1, answers=False
+        )
+        given = {a.node.pod[:6] for s in plan(young(cluster)).steps if isinstance(a := s.action, AssignSlots)}
+        assert given == {"cart-0", "cart-2"}
         assert len(of_type(cluster, AssignSlots)) == 3
+
+    def test_new_volumes_hold_nothing_back(self) -> None:
+        cluster = volumes(blank(persistence={"mode": "AppendOnly", "size": "1Gi"}), "new")
+        for node in cluster.nodes:
+            if node.name not in {a.node.pod for a in of_type(blank(), AssignSlots)}:
+                cluster = cluster.with_node(node.shard, node.ordinal, answers=False)
+        given = [s for s in plan(young(cluster)).steps if isinstance(s.action, AssignSlots)]
+        assert len(given) == 3
 
     def test_shards_that_come_later_keep_their_share_of_the_zones(self) -> None:
         """Shards 0 and 1 answer first: they must not both take zone b, where alone shard 2 has a member."""
@@ -68,9 +124,7 @@ class TestFormation:
                 *(Node(2, 0, zone="b", answers=False), Node(2, 1, zone="b", answers=False)),
             ),
         )
-        snap = cluster.snapshot()
-        young = replace(snap, pods=tuple(replace(p, created_at=NOW - 5) for p in snap.pods))
-        leaders = {a.node.pod for s in plan(young).steps if isinstance(a := s.action, AssignSlots)}
+        leaders = {a.node.pod for s in plan(young(cluster)).steps if isinstance(a := s.action, AssignSlots)}
         assert leaders == {"cart-0-1", "cart-1-1"}
 
     def test_members_follow_their_primary_once_introduced(self) -> None:

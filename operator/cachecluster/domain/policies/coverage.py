@@ -3,26 +3,84 @@
 from collections.abc import Iterator
 from typing import Final
 
+from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import PersistenceMode
 from cachecluster.domain.actions import AssignSlots, Release, Replicate
 from cachecluster.domain.placement import choose_primaries
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
+from cachecluster.domain.policies.membership import serial
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.slots import SlotSet, union
-from cachecluster.domain.snapshot import Peer
+from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
+from cachecluster.domain.snapshot import ObjectKey, Peer
 from cachecluster.domain.topology import Member, Shard
 
 PATIENCE_SECONDS: Final = 20.0
 """How long formation waits for a shard's slower members, to be free in the choice of its primary."""
 
 
+def lead_new_shards(now: Situation) -> Iterator[Verdict]:
+    """In a cluster whose pods all have their places and can hold no data, a shard's leader is known before any process
+    runs: it gets its slots with its first answer, before it meets anybody.
+
+    A node that in its third second still knows of no slot owner counts itself to a minority, and then serves no
+    request for another node timeout (Valkey cluster_legacy.c, clusterUpdateState).
+    """
+    for shard, leader in _first_to_answer(now):
+        action = AssignSlots(leader.target, shard.slots, after_data_loss=False, first_epoch=1 + serial(now, leader))
+        message = f"shard {shard.index}: {leader.pod.name} leads slots {shard.slots}"
+        yield Do(action, Reason.FORMING, message)
+
+
+def _first_to_answer(now: Situation) -> list[tuple[Shard, Member]]:
+    """New shards whose leader answers and knows nobody yet."""
+    owned = union(now.topology.owners.values())
+    return [
+        (shard, leader)
+        for shard, leader in _first_leaders(now)
+        if shard.empty and not shard.slots & owned
+        if leader.usable and leader.node is not None and leader.node.blank and len(leader.node.peers) == 1
+    ]
+
+
+def _first_leaders(now: Situation) -> list[tuple[Shard, Member]]:
+    """Every shard with its leader by the zones of its pods alone: whoever asks again, and whoever of them answers by
+    then, gets the same (S2). Empty if some pod has no place yet, or may hold data.
+    """
+    shards = now.topology.shards
+    if not all(_new(now, shard) for shard in shards):
+        return []
+    picks = choose_primaries([[m.zone for m in s.members] for s in shards], {})
+    leaders = [(shard, shard.members[picks[i]]) for i, shard in enumerate(shards)]
+    return leaders if all(s.head is None or s.head is leader for s, leader in leaders) else []
+
+
+def _new(now: Situation, shard: Shard) -> bool:
+    """All its pods have a place, and none of them brings a volume from an earlier life of the shard."""
+    if not shard.slots or len(shard.members) < shard.expected:
+        return False
+    return all(m.pod.host and not m.pod.deleting and not _may_hold_data(now, shard, m) for m in shard.members)
+
+
+def _may_hold_data(now: Situation, shard: Shard, member: Member) -> bool:
+    """Its volume is older than the StatefulSet. Times of the API server (RFC 3339, UTC) sort as text."""
+    if now.spec.persistence_mode is PersistenceMode.NONE:
+        return False
+    claim = names.volume_claim(now.snap.ref.name, member.pod.shard, member.pod.ordinal)
+    volume = now.snap.children.get(ObjectKey("PersistentVolumeClaim", claim))
+    statefulset = now.snap.children.get(ObjectKey("StatefulSet", shard.name))
+    if volume is None or statefulset is None:
+        return True
+    return bool(volume["metadata"]["creationTimestamp"] < statefulset["metadata"]["creationTimestamp"])
+
+
 def cover_slots(now: Situation) -> Iterator[Verdict]:
     """Hand out slots that nobody owns: at first formation freely, later only as the data's loss allows (S2)."""
     owned = union(now.topology.owners.values())
     chosen = _choose(now)
+    led = {shard.index for shard, _ in _first_to_answer(now)}
     for shard in now.topology.shards:
-        missing = shard.slots - owned
+        missing = NO_SLOTS if shard.index in led else shard.slots - owned
         if shard.formed:
             yield from _after_loss(now, shard, missing, chosen.get(shard.index))
         elif missing:

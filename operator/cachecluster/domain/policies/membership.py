@@ -79,10 +79,10 @@ def _first_epochs(now: Situation, present: Sequence[Member]) -> tuple[tuple[Node
     if now.topology.owners:
         return ()
     alone = (m for m in present if m.node is not None and len(m.node.peers) == 1 and m.node.myself.config_epoch == 0)
-    return tuple((m.target.node_id, 1 + _serial(now, m)) for m in alone)
+    return tuple((m.target.node_id, 1 + serial(now, m)) for m in alone)
 
 
-def _serial(now: Situation, member: Member) -> int:
+def serial(now: Situation, member: Member) -> int:
     """A number of its own for every expected pod, the same in every pass."""
     members = max((s.expected for s in now.topology.shards), default=1)
     return member.pod.shard * members + member.pod.ordinal

@@ -80,7 +80,7 @@ async def test_a_cluster_that_nobody_looks_after_leads_to_the_operator() -> None
 
 async def test_a_cluster_that_is_forming_has_nowhere_to_connect_yet() -> None:
     text = await shown(shelf_of(blank()))
-    assert text.splitlines()[1].startswith("Forming: introducing")
+    assert text.splitlines()[1].startswith("Forming: shard 0: cart-0-0 leads slots 0-5460")
     assert "Connect:" not in text
 
 
@@ -110,7 +110,7 @@ async def test_all_clusters_of_a_namespace_take_a_line_each() -> None:
     other["metadata"]["name"] = "basket"
     assert await shown(Shelf(one, other), None) == (
         "NAME    ENGINE  VERSION  SHARDS  READY  STATE\n"
-        "basket  Valkey  8.1.1    1       1/1    AssigningSlots: shard 0: cart-0-0 leads slots 0-16383\n"
+        "basket  Valkey  8.1.1    1       1/1    Forming: shard 0: cart-0-0 leads slots 0-16383\n"
         "cart    Valkey  8.1.1    3       6/6    ClusterReady: 3 shards serve all slots\n"
     )
     assert await shown(Shelf(), None) == "no CacheCluster in namespace shop\n"
