@@ -47,6 +47,11 @@ REFUSAL_SECONDS: Final = 300.0
 """So long is what an engine has refused not tried again: its reason may lie outside of the spec."""
 VIEW_SECONDS: Final = 4.0
 """Bound on asking one node; all are asked at once."""
+NEWBORN_SECONDS: Final = 0.5
+"""The same for a node whose container has only just started: what comes first must not wait for what comes later.
+Packets to it are dropped, not refused, until its network policies are in place.
+"""
+NEWBORN_AGE_SECONDS: Final = 10.0
 
 
 class Gone(Exception):
@@ -205,8 +210,9 @@ async def _view(deps: Senses, memory: Memory, pod: Pod, password: str, parameter
     """The node's view, or why there is none. At first sight, whatever a frozen predecessor has open there is ended:
     when it thaws, it has no connection left on which to act (ADR 0007).
     """
+    seconds = NEWBORN_SECONDS if _newborn(pod, deps.now()) else VIEW_SECONDS
     try:
-        async with asyncio.timeout(VIEW_SECONDS), deps.nodes.connect(pod.ip or "", password) as node:
+        async with asyncio.timeout(seconds), deps.nodes.connect(pod.ip or "", password) as node:
             if pod.uid not in memory.taken_over and deps.leader():
                 await node.end_other_sessions()
                 memory.taken_over.add(pod.uid)
@@ -214,7 +220,12 @@ async def _view(deps: Senses, memory: Memory, pod: Pod, password: str, parameter
     except NodeError as e:
         return str(e)
     except TimeoutError:
-        return f"no answer within {VIEW_SECONDS:.0f} s"
+        return f"no answer within {seconds:g} s"
+
+
+def _newborn(pod: Pod, now: float) -> bool:
+    started = pod.container.started_at if pod.container else None
+    return not pod.ready and started is not None and abs(now - started) < NEWBORN_AGE_SECONDS
 
 
 def _foreign(

@@ -1,0 +1,101 @@
+"""How long one silent node may keep a look at the others waiting."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from cachecluster.api import names
+from cachecluster.domain.snapshot import ClusterRef, Unreachable
+from cachecluster.engines.client import NodeClient, NodeConnector
+from cachecluster.kube.api import KubeApi
+from cachecluster.manifests.facts import PASSWORD_KEYS
+from cachecluster.reconcile import gather as gathering
+from cachecluster.reconcile.dependencies import Memory, Senses
+
+REF = ClusterRef("shop", "cart", "uid-cart")
+NOW = 1_800_000_000.0
+
+
+def owned(kind: str, name: str) -> list[dict[str, Any]]:
+    return [{"kind": kind, "name": name, "uid": REF.uid, "controller": True}]
+
+
+def rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pod(age: float, ready: str) -> dict[str, Any]:
+    running = {"name": names.CONTAINER, "restartCount": 0, "state": {"running": {"startedAt": rfc3339(NOW - age)}}}
+    return {
+        "metadata": {
+            "name": "cart-0-0",
+            "uid": "uid-0",
+            "labels": {names.LABEL_CLUSTER: "cart", names.LABEL_SHARD: "0"},
+            "ownerReferences": owned("StatefulSet", "cart-0"),
+            "creationTimestamp": rfc3339(NOW - age),
+        },
+        "spec": {"nodeName": "n1"},
+        "status": {
+            "phase": "Running",
+            "podIP": "10.0.0.1",
+            "containerStatuses": [running],
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
+    }
+
+
+class Shelf:
+    """Just enough of the API server."""
+
+    def __init__(self, pod: Mapping[str, Any]) -> None:
+        self.pod = pod
+
+    async def get(self, *_: str) -> Mapping[str, Any]:
+        return {"metadata": {"name": "cart", "uid": REF.uid}, "spec": {}}
+
+    async def list(self, _: str, kind: str, *__: str) -> Sequence[Mapping[str, Any]]:
+        metadata = {"name": names.system_secret("cart"), "ownerReferences": owned(names.KIND, "cart")}
+        secret = {"kind": "Secret", "metadata": metadata, "data": dict.fromkeys(PASSWORD_KEYS.values(), "eA==")}
+        objects: dict[str, list[Mapping[str, Any]]] = {"Pod": [self.pod], "Secret": [secret]}
+        return objects.get(kind, [])
+
+
+class Silence:
+    """A network that drops every packet."""
+
+    @asynccontextmanager
+    async def connect(self, *_: str) -> AsyncIterator[NodeClient]:
+        await asyncio.Event().wait()
+        yield cast("NodeClient", None)
+
+
+async def look(pod: Mapping[str, Any]) -> Unreachable:
+    senses = Senses(
+        kube=cast("KubeApi", Shelf(pod)),
+        nodes=cast("NodeConnector", Silence()),
+        hosts=dict,
+        now=lambda: NOW,
+        operator_namespace="cachecluster-system",
+        leader=lambda: True,
+    )
+    view = (await gathering.gather(REF, senses, Memory())).snapshot.views["cart-0-0"]
+    assert isinstance(view, Unreachable)
+    return view
+
+
+async def test_node_that_has_only_just_started_does_not_keep_the_others_waiting() -> None:
+    began = time.monotonic()
+    view = await look(pod(age=1, ready="False"))
+    assert view.why == "no answer within 0.5 s"
+    assert time.monotonic() - began < gathering.VIEW_SECONDS / 2
+
+
+@pytest.mark.parametrize(("age", "ready"), [(60.0, "False"), (1.0, "True")])
+async def test_any_other_node_is_given_its_time(monkeypatch: pytest.MonkeyPatch, age: float, ready: str) -> None:
+    monkeypatch.setattr(gathering, "VIEW_SECONDS", 1.0)
+    assert (await look(pod(age, ready))).why == "no answer within 1 s"
