@@ -13,6 +13,7 @@ Configured by the connection Secret's keys in the environment. Standard library 
 
 import json
 import os
+import socket
 import sys
 from typing import Any
 
@@ -29,8 +30,12 @@ def setting(key: str) -> str:
 
 
 def cluster() -> RedisCluster:
-    """An ordinary cluster client, as an application makes one."""
-    nodes = [ClusterNode(setting("host"), int(setting("port")))]  # type: ignore[no-untyped-call]
+    """An ordinary cluster client, as an application makes one: with every node's address to start from, since the
+    endpoint may lead to a lost machine until Kubernetes has noticed.
+    """
+    port = int(setting("port"))
+    addresses = [str(address[0]) for *_, address in socket.getaddrinfo(setting("nodes"), port, type=socket.SOCK_STREAM)]
+    nodes = [ClusterNode(host, port) for host in (setting("host"), *addresses)]  # type: ignore[no-untyped-call]
     return RedisCluster(
         startup_nodes=nodes,
         username=setting("username") or None,

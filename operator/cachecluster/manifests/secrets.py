@@ -54,7 +54,12 @@ def derived_secrets(spec: CacheClusterSpec, ref: ClusterRef, passwords: Password
 def _endpoint(ref: ClusterRef, credentials: Mapping[str, str]) -> dict[str, str]:
     host = f"{names.endpoint_service(ref.name)}.{ref.namespace}.svc"
     login = f"{credentials['username']}:{quote(credentials['password'], safe='')}@" if credentials else ""
-    return {"uri": f"redis://{login}{host}:{names.CACHE_PORT}", "host": host, "port": str(names.CACHE_PORT)}
+    return {
+        "uri": f"redis://{login}{host}:{names.CACHE_PORT}",
+        "host": host,
+        "port": str(names.CACHE_PORT),
+        "nodes": f"{names.nodes_service(ref.name)}.{ref.namespace}.svc",
+    }
 
 
 def _secret(ref: ClusterRef, name: str, data: Mapping[str, str]) -> dict[str, Any]:

@@ -226,6 +226,7 @@ def test_connection_secret_survives_any_password() -> None:
     data = {k: b64decode(v).decode() for k, v in secret["data"].items()}
     uri = urlsplit(data["uri"])
     assert (uri.hostname, str(uri.port)) == (data["host"], data["port"]) == ("cart.shop.svc", "6379")
+    assert data["nodes"] == "cart-nodes.shop.svc"
     assert (uri.username, unquote(uri.password or "")) == (data["username"], data["password"])
 
 
@@ -233,7 +234,7 @@ def test_nobody_is_told_a_password_that_is_not_asked_for() -> None:
     built = build(spec_with(auth={"mode": "Disabled"}), FACTS)
     data = {m["metadata"]["name"]: set(m["data"]) for m in of_kind(built, "Secret")}
     assert "cart-auth" not in data
-    assert data["cart-connection"] == {"uri", "host", "port"}
+    assert data["cart-connection"] == {"uri", "host", "port", "nodes"}
 
 
 def test_s6_a_deleted_statefulset_never_takes_its_volumes_along() -> None:
