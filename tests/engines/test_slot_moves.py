@@ -18,7 +18,7 @@ from cachecluster.engines import valkey
 from cachecluster.engines.client import Login, NodeClient, NodeError, NodeRefused, SlotState
 from cachecluster.reconcile.atomic_moves import GIVE_UP_AFTER
 from cachecluster.reconcile.context import Doubt
-from cachecluster.reconcile.slot_ends import LANES
+from cachecluster.reconcile.slot_ends import lanes_for
 from cachecluster.reconcile.slot_moves import move_slots
 from tests.engines.fleet import PASSWORDS, Nodes, as_operator
 from tests.engines.harness.binaries import EngineBinary
@@ -113,7 +113,7 @@ MOMENTS: Final = (("set_slots IMPORTING", 1), ("set_slots MIGRATING", 1), ("migr
 
 @pytest.mark.parametrize(
     ("victim", "handing_over"),
-    [(0, 1), (1, LANES + 1)],  # not before the destination itself owns the slots: engine-facts §1.4
+    [(0, 1), (1, lanes_for(len(SOME)) + 1)],  # not before the destination itself owns the slots: engine-facts §1.4
     ids=["source", "destination"],
 )
 async def test_either_end_may_die_at_any_step(

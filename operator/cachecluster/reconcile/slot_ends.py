@@ -13,9 +13,10 @@ from cachecluster.engines.client import NodeClient, NodeError, SlotState, Stream
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.together import together
 
-LANES: Final = 16
-"""Connections for SETSLOT to a primary with replicas: from Valkey 8.0 on each command holds its connection up until the
-replicas have it (engine-facts §1.2)."""
+LANES: Final = 32
+"""Connections at most for SETSLOT to a primary with replicas: from Valkey 8.0 on each command holds its connection up
+until the replicas have it (engine-facts §1.2)."""
+SLOTS_PER_LANE: Final = 2
 LAG_BYTES: Final = 1 << 20
 """How far the destination's best replica may be behind before keys are sent on (design §5)."""
 POLL_SECONDS: Final = 0.02
@@ -41,17 +42,22 @@ class End:
         """CLUSTER SETSLOT for each slot, over as many lanes as it takes."""
         if not slots:
             return
-        if not self.lanes:
-            more = LANES - 1 if self.has_replicas else 0
-            self.lanes = [self.client, *await together(*(self.connect() for _ in range(more)))]
-        every, count = list(slots), len(self.lanes)
+        self.lanes = self.lanes or [self.client]
+        every = list(slots)
+        count = lanes_for(len(every)) if self.has_replicas else 1
+        self.lanes += await together(*(self.connect() for _ in range(count - len(self.lanes))))
         parts = (SlotSet.of(every[i::count]) for i in range(count))
-        await together(*(lane.set_slots(part, state, peer) for lane, part in zip(self.lanes, parts, strict=True)))
+        await together(*(lane.set_slots(part, state, peer) for lane, part in zip(self.lanes, parts, strict=False)))
 
     def means(self, peer: NodeId, node_id: NodeId) -> bool:
         """Whether by ``peer`` this end means the node: itself, or one that follows it by now."""
         row = self.view.peer(peer)
         return peer == node_id or (row is not None and row.primary_id == node_id)
+
+
+def lanes_for(slots: int) -> int:
+    """How many connections it takes to mark so many slots, at least one, on a primary with replicas."""
+    return min(LANES, -(-slots // SLOTS_PER_LANE))
 
 
 async def open_end(stack: AsyncExitStack, context: Context, target: Target) -> End:

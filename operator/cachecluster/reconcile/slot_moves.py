@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from cachecluster.api import names
-from cachecluster.domain.actions import MoveSlots, SettleSlots
-from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.actions import MoveSlots, SettleSlots, Target
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import NodeId
-from cachecluster.engines.client import Login, NodeClient, SlotState
+from cachecluster.engines.client import Login, SlotState
 from cachecluster.reconcile import atomic_moves
 from cachecluster.reconcile.atomic_moves import AtomicMover
 from cachecluster.reconcile.context import Context, Doubt
@@ -30,6 +30,8 @@ GOSSIP_SECONDS: Final = 3.0
 POLL_SECONDS: Final = 0.01
 GROUP: Final = 32
 """Slots that are open at once: their marks cost one write of nodes.conf at each end (engine-facts §1.2)."""
+EMPTY_GROUP: Final = 512
+"""The same for slots without keys, which stay open for no longer than it takes to mark them."""
 
 
 async def move_slots(action: MoveSlots, context: Context) -> int:
@@ -54,7 +56,7 @@ class _Move:
     ) -> None:
         self.action, self.context, self.stack = action, context, stack
         self.source, self.destination = source, destination
-        self.others: list[NodeClient] | None = None
+        self.handed_over = NO_SLOTS
         self.deadline = asyncio.get_running_loop().time() + SLICE_SECONDS
 
     @classmethod
@@ -79,6 +81,7 @@ class _Move:
     async def carry(self, slots: SlotSet) -> int:
         """Move the slots, as the engine does it best; how many keys were moved."""
         if not slots:
+            await self._spread()
             return 0
         followers = await Followers.of(self.stack, self.context, self.destination, self.action.replicas)
         if await atomic_moves.is_possible(self.source, self.destination):
@@ -93,9 +96,13 @@ class _Move:
         mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, self.deadline)
         marks = (*self.source.view.migrating, *self.destination.view.importing)
         begun = slots & SlotSet.of(mark.slot for mark in marks)
-        for group in (*_groups(begun), *_groups(slots - begun)):
-            if not await mover.move(group) or asyncio.get_running_loop().time() >= self.deadline:
-                break
+        with_keys = SlotSet.of(await self.source.client.count_keys(slots))
+        for part in (begun, slots - begun):
+            for group in (*_groups(part - with_keys, EMPTY_GROUP), *_groups(part & with_keys, GROUP)):
+                if not await mover.move(group) or asyncio.get_running_loop().time() >= self.deadline:
+                    await self._spread()
+                    return mover.keys_moved
+        await self._spread()
         return mover.keys_moved
 
     async def finish(self, slots: SlotSet) -> None:
@@ -118,14 +125,22 @@ class _Move:
             raise Doubt(f"{self.source.target.pod} holds keys of slots {SlotSet.of(left)} again")
 
     async def _tell(self, slots: SlotSet) -> None:
-        """Everybody learns it by gossip in time; told at once, nobody sends clients astray meanwhile."""
-        owner = self.destination.target.node_id
+        """The source keeps its marks until it is told, whatever it hears."""
         await self._until_heard(slots)
-        await self.source.mark(slots, SlotState.NODE, owner)
-        if self.others is None:
-            opening = (self.stack.enter_async_context(self.context.node(t)) for t in self.action.others)
-            self.others = await together(*opening)
-        await together(*(other.set_slots(slots, SlotState.NODE, owner) for other in self.others))
+        await self.source.mark(slots, SlotState.NODE, self.destination.target.node_id)
+        self.handed_over |= slots
+
+    async def _spread(self) -> None:
+        """The destination has told everybody; who has not heard would send clients astray, and is told again."""
+        if self.handed_over:
+            await together(*(self._remind(other) for other in self.action.others))
+
+    async def _remind(self, other: Target) -> None:
+        owner = self.destination.target.node_id
+        async with self.context.node(other) as client:
+            row = (await client.view()).peer(owner)
+            unheard = self.handed_over - (row.slots if row is not None else NO_SLOTS)
+            await client.set_slots(unheard, SlotState.NODE, owner)
 
     async def _until_heard(self, slots: SlotSet) -> None:
         """Valkey 8.0 announces a group in parts. A source that is told of the whole group before it has heard the last
@@ -143,10 +158,10 @@ class _Move:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-def _groups(slots: SlotSet) -> Iterator[SlotSet]:
+def _groups(slots: SlotSet, size: int) -> Iterator[SlotSet]:
     every = list(slots)
-    for start in range(0, len(every), GROUP):
-        yield SlotSet.of(every[start : start + GROUP])
+    for start in range(0, len(every), size):
+        yield SlotSet.of(every[start : start + size])
 
 
 async def settle_slots(action: SettleSlots, context: Context) -> None:
