@@ -1,6 +1,6 @@
 """All benchmarks by one command: numbers as JSON, a table in docs/benchmarks.md.
 
-python -m bench [--platform local|kind|existing] [--runs 20] [--clusters 20]
+python -m bench [--platform local|kind|existing] [--runs 20] [--clusters 20] [--keys-per-slot 128]
 """
 
 import argparse
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from bench import formation, steady
+from bench import formation, lifecycle, slots, steady
 from bench.report import markdown
 from e2e.install import install
 from e2e.kube import TimedOut
@@ -32,8 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--image")
     parser.add_argument("--runs", type=int, default=20, help="clusters to form for the formation times")
     parser.add_argument("--clusters", type=int, default=20, help="clusters beside each other for the memory")
+    parser.add_argument("--keys-per-slot", type=int, default=128, help="keys for the speed of slot moves")
     options = parser.parse_args(argv)
     try:
+        reshards = slots.measure(options.keys_per_slot)
         installation = install(choose(options.platform, options.context, options.image), ("8.1",))
         with namespace(installation.kube, "bench") as here:
             results: dict[str, Any] = {
@@ -47,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
                 },
                 "formation": asdict(formation.measure(installation, here, options.runs)),
                 "steady": asdict(steady.measure(installation, here, options.clusters)),
+                "lifecycle": [asdict(change) for change in lifecycle.measure(installation, here)],
+                "reshards": reshards,
             }
     except (PlatformError, TimedOut) as error:
         print(f"no benchmark: {error}", file=sys.stderr)

@@ -93,22 +93,22 @@ class Cluster:
 
         return dict(self.until(f"condition {type_} {status} {reason or ''}", probe, within))
 
+    def is_whole(self) -> bool:
+        """The latest spec is carried out completely and every copy is in step."""
+        resource = self.read()
+        pods = self.members()
+        return (
+            observed(resource)
+            and is_true(resource, "Ready")
+            and is_true(resource, "RolledOut")
+            and not any(is_true(resource, bad) for bad in ("Reconciling", "Stalled", "Degraded"))
+            and len(pods) == resource["status"]["nodes"]
+            and all(p.ready for p in pods)
+        )
+
     def until_whole(self, within: float = READY_SECONDS) -> None:
-        """Wait until the latest spec is carried out completely and every copy is in step."""
-
-        def probe() -> bool:
-            resource = self.read()
-            pods = self.members()
-            return (
-                observed(resource)
-                and is_true(resource, "Ready")
-                and is_true(resource, "RolledOut")
-                and not any(is_true(resource, bad) for bad in ("Reconciling", "Stalled", "Degraded"))
-                and len(pods) == resource["status"]["nodes"]
-                and all(p.ready for p in pods)
-            )
-
-        self.until("whole: ready, rolled out, not degraded, nothing left to do", probe, within)
+        """Wait until it is whole."""
+        self.until("whole: ready, rolled out, not degraded, nothing left to do", self.is_whole, within)
 
     def pods(self) -> list[Obj]:
         """The cluster's pods, by name."""

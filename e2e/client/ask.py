@@ -5,6 +5,8 @@ Configured by the connection Secret's keys in the environment. Standard library 
     ask.py write COUNT PREFIX     write PREFIX:0 ... and say how many were accepted
     ask.py count COUNT PREFIX     say how many of them hold what was written
     ask.py fill MEBIBYTES         write values of 64 KiB, that many in all, and say how many were accepted
+    ask.py load COUNT             write that many small keys in pipelines, and say how many were accepted
+    ask.py loaded COUNT           say how many of them hold what was written
     ask.py nodes                  each node's own view of the cluster
     ask.py ping                   PONG, or the class of the error
     ask.py ping-without-password  the same as somebody who has no credentials
@@ -15,13 +17,15 @@ import json
 import os
 import socket
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from redis import Redis
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisError
 
 SECONDS = 3.0
+BATCH = 2000
 
 
 def setting(key: str) -> str:
@@ -82,6 +86,35 @@ def fill(mebibytes: int) -> int:
     return sum(bool(client.set(f"fill:{i}", "x" * 65536)) for i in range(16 * mebibytes))
 
 
+def load(count: int) -> int:
+    """Write many small keys."""
+    client, accepted = cluster(), 0
+    for part in batches(count):
+        pipeline = client.pipeline()  # type: ignore[no-untyped-call]
+        for i in part:
+            pipeline.set(f"load:{i}", f"value-{i}")
+        accepted += sum(map(bool, pipeline.execute()))
+    return accepted
+
+
+def loaded(count: int) -> int:
+    """Number of those keys that hold their value."""
+    client, found = cluster(), 0
+    for part in batches(count):
+        pipeline = client.pipeline()  # type: ignore[no-untyped-call]
+        for i in part:
+            pipeline.get(f"load:{i}")
+        answers = pipeline.execute()
+        found += sum(answer == f"value-{i}" for i, answer in zip(part, answers, strict=True))
+    return found
+
+
+def batches(count: int) -> Iterator[range]:
+    """Numbers below `count`, some thousands at a time."""
+    for start in range(0, count, BATCH):
+        yield range(start, min(count, start + BATCH))
+
+
 def nodes() -> dict[str, Any]:
     """CLUSTER NODES of every node, as {address: [{id, ip, flags, primary}, ...]}."""
     views: dict[str, Any] = {}
@@ -121,23 +154,24 @@ def forbidden() -> dict[str, str]:
     return answers
 
 
+QUESTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "write": lambda number, prefix: write(int(number), prefix),
+    "count": lambda number, prefix: count(int(number), prefix),
+    "fill": lambda mebibytes: fill(int(mebibytes)),
+    "load": lambda number: load(int(number)),
+    "loaded": lambda number: loaded(int(number)),
+    "nodes": nodes,
+    "ping": lambda: ping(password=True),
+    "ping-without-password": lambda: ping(password=False),
+    "forbidden": forbidden,
+}
+
+
 def main(argv: list[str]) -> Any:
     """Answer one question."""
-    match argv:
-        case ["write", number, prefix]:
-            return write(int(number), prefix)
-        case ["count", number, prefix]:
-            return count(int(number), prefix)
-        case ["fill", mebibytes]:
-            return fill(int(mebibytes))
-        case ["nodes"]:
-            return nodes()
-        case ["ping" | "ping-without-password" as how]:
-            return ping(password=how == "ping")
-        case ["forbidden"]:
-            return forbidden()
-        case _:
-            raise SystemExit(__doc__)
+    if not argv or argv[0] not in QUESTIONS:
+        raise SystemExit(__doc__)
+    return QUESTIONS[argv[0]](*argv[1:])
 
 
 if __name__ == "__main__":

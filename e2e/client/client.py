@@ -45,6 +45,14 @@ class Client:
         """Write that much data, spread over all shards; every write must be accepted."""
         assert self.ask("fill", str(mebibytes)) == 16 * mebibytes
 
+    def load(self, count: int) -> None:
+        """Write many small keys over all shards, in pipelines; every one must be accepted."""
+        assert self.ask("load", str(count)) == count
+
+    def loaded(self, count: int) -> int:
+        """How many of them hold what was written."""
+        return int(self.ask("loaded", str(count)))
+
     def _reply(self, question: tuple[str, ...]) -> Obj:
         output = self.kube.execute(self.namespace, self.pod, "python", "/scripts/ask.py", *question, within=120)
         assert output.code == 0, f"ask.py {' '.join(question)}: {output.stdout}\n{output.stderr}"

@@ -1,0 +1,77 @@
+"""Changes of a living cluster on Kubernetes, under writers in every zone: how long each takes and who notices."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from e2e import client
+from e2e.cluster import Cluster, small_spec
+from e2e.install import Installation
+from e2e.recorder import Recorder
+
+KEYS = 300_000
+CHANGE_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change, in milliseconds."""
+
+    what: str
+    milliseconds: int
+    """From the edit until the cluster was whole again."""
+    after_last_pod_milliseconds: int
+    """From the moment when the last new pod ran; the whole time where none was made."""
+    failed: int
+    """Writes that were refused or left without an answer."""
+    acked: int
+    longest_gap_milliseconds: int
+    """Longest time in which some writer could neither read nor write some shard."""
+
+
+def measure(installation: Installation, namespace: str) -> list[Change]:
+    """3 to 4 shards and back with keys in them, then a rolling restart."""
+    cluster = Cluster(installation.kube, namespace, "living")
+    cluster.apply(small_spec(resources={"limits": {"memory": "512Mi"}}))
+    cluster.until_whole()
+    application = client.start(installation.kube, installation.image, namespace, cluster.name)
+    application.load(KEYS)
+    recorder = Recorder(installation.kube, namespace, cluster.name, installation.image)
+    restart: Mapping[str, object] = {
+        "metadata": {"annotations": {"cachecluster.dev/restarted-at": "2026-01-01T00:00:00Z"}}
+    }
+    changes = [
+        _change(cluster, recorder, f"3 → 4 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 4}}}, new_pods=2),
+        _change(cluster, recorder, f"4 → 3 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 3}}}, new_pods=0),
+        _change(cluster, recorder, "rolling restart, 6 pods", restart, new_pods=6),
+    ]
+    assert application.loaded(KEYS) == KEYS, "keys are missing"
+    cluster.delete()
+    return changes
+
+
+def _change(cluster: Cluster, recorder: Recorder, what: str, patch: Mapping[str, object], *, new_pods: int) -> Change:
+    running: dict[str, float] = {}
+    before = {pod["metadata"]["uid"] for pod in cluster.pods()}
+
+    def settled() -> bool:
+        for pod in cluster.pods():
+            if pod["metadata"]["uid"] not in before and pod["status"].get("phase") == "Running":
+                running.setdefault(pod["metadata"]["uid"], time.monotonic())
+        return len(running) == new_pods and cluster.is_whole()
+
+    with recorder.writing():
+        began = time.monotonic()
+        cluster.kube.patch("CacheCluster", cluster.namespace, cluster.name, patch)
+        cluster.until("the change is made", settled, CHANGE_SECONDS)
+        ended = time.monotonic()
+    recorder.history.assert_nothing_lost()
+    last_pod = max(running.values(), default=began)
+    return Change(
+        what,
+        round(1000 * (ended - began)),
+        round(1000 * (ended - last_pod)),
+        recorder.history.failed,
+        recorder.history.acked,
+        recorder.history.longest_gap_milliseconds,
+    )
