@@ -11,6 +11,7 @@ from e2e.kube import ApiError, Kube, Obj, condition, is_true, observed, pod_is_r
 
 READY_SECONDS: Final = 300.0
 ZONE: Final = "topology.kubernetes.io/zone"
+SLOTS: Final = 16384
 CLUSTER_LABEL: Final = "cachecluster.dev/cluster"
 SHARD_LABEL: Final = "cachecluster.dev/shard"
 ROLE_LABEL: Final = "cachecluster.dev/role"
@@ -143,6 +144,13 @@ class Cluster:
             zones = [m.zone for m in members if m.shard == shard]
             assert len(set(zones)) == len(zones), f"shard {shard} has members in the zones {zones}"
 
+    def assert_even(self, shards: int) -> None:
+        """So many shards, all with as many slots as each other, or one more."""
+        sizes = [_slots(shard["slots"]) for shard in self.read()["status"]["shards"]]
+        assert len(sizes) == shards
+        assert sum(sizes) == SLOTS
+        assert max(sizes) - min(sizes) <= 1, sizes
+
     def assert_balanced(self) -> None:
         """No zone holds a majority of several primaries; after a failover that takes ten calm minutes."""
         primaries = Counter(m.zone for m in self.members() if m.role == "primary")
@@ -194,6 +202,12 @@ def refusal(attempt: Callable[[], None]) -> str:
             raise
         return str(error)
     raise AssertionError("the API server has accepted it")
+
+
+def _slots(ranges: str) -> int:
+    """How many slots there are in `0-5460,10923`."""
+    ends = [part.partition("-") for part in ranges.split(",")]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
 
 
 def _member(pod: Obj, zones: Mapping[str, str]) -> Member:

@@ -31,6 +31,7 @@ RESOURCES: Final[Mapping[str, tuple[str, str, bool]]] = {
     "Deployment": ("apps/v1", "deployments", True),
     "EndpointSlice": ("discovery.k8s.io/v1", "endpointslices", True),
     "Event": ("v1", "events", True),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers", True),
     "Lease": ("coordination.k8s.io/v1", "leases", True),
     "Namespace": ("v1", "namespaces", False),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies", True),

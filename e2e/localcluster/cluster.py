@@ -21,6 +21,7 @@ from e2e.localcluster.commands import attempt, wait_until
 from e2e.localcluster.controlplane import ControlPlane, base_objects
 from e2e.localcluster.instance import FABRIC, Instance, Layout, LocalClusterError, layout, state_root
 from e2e.localcluster.machine import KUBELET_DIRECTORY, Machine
+from e2e.localcluster.metrics import METRICS_API, metrics_objects
 from e2e.localcluster.node import NodeMachine
 from e2e.localcluster.pause import write_pause_image
 from e2e.localcluster.pki import Pki
@@ -256,20 +257,26 @@ class LocalCluster:
         instance = self.instance
         instance.state.mkdir(mode=0o711, parents=True)
         self._write(wanted, built)
-        Pki(instance).create(wanted)
+        pki = Pki(instance)
+        pki.create(wanted)
         network.create_fabric(wanted)
         control_plane = ControlPlane(instance, built)
         control_plane.start()
         step("the API server is ready")
         write_pause_image(self._pause_archive)
-        applied = self.kubectl("apply", "-f", "-", stdin=json.dumps(base_objects(instance)))
+        objects = [*base_objects(instance), *metrics_objects(instance, pki.ca.read_bytes())]
+        listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+        applied = self.kubectl("apply", "-f", "-", stdin=json.dumps(listed))
         if applied.returncode != 0:
-            raise LocalClusterError(f"DNS and storage could not be set up: {applied.stderr.strip()}")
+            raise LocalClusterError(f"DNS, storage and metrics could not be set up: {applied.stderr.strip()}")
         nodes = [NodeMachine(wanted, node, built) for node in wanted.nodes]
         self._boot(nodes)
         network.route_services(wanted)
         self._await_ready(nodes)
-        control_plane.machine.check()
+        # Kubernetes deletes no namespace while an API that is registered does not answer.
+        api, check = Api(instance.kubeconfig), control_plane.machine.check
+        wait_until("the metrics API answers", lambda: api.get(METRICS_API) is not None, NODES_SECONDS, check)
+        check()
         step(f"{len(nodes)} nodes in {len(wanted.zones)} zones are ready")
 
     def _destroy(self) -> None:

@@ -1,5 +1,5 @@
-"""The control plane, on the machine called `fabric`: etcd, API server, controllers, scheduler, DNS, volumes, and the
-door through which this machine's user reaches the API server.
+"""The control plane, on the machine called `fabric`: etcd, API server, controllers, scheduler, DNS, volumes, metrics,
+and the door through which this machine's user reaches the API server.
 """
 
 import shutil
@@ -10,12 +10,15 @@ from e2e.localcluster.build import Programs
 from e2e.localcluster.commands import wait_until
 from e2e.localcluster.instance import FABRIC, Instance
 from e2e.localcluster.machine import Machine
+from e2e.localcluster.metrics import METRICS_SERVER, metrics_server_flags
 from e2e.localcluster.network import NETNS_DIRECTORY
-from e2e.localcluster.pki import API_PORT, CONTROLLER_MANAGER, INFRASTRUCTURE, SCHEDULER, Pki
+from e2e.localcluster.pki import API_PORT, CONTROLLER_MANAGER, FRONT_PROXY, INFRASTRUCTURE, SCHEDULER, Pki
 
 API_SERVER: Final = "kube-apiserver"
 PROVISIONER: Final = "cachecluster.dev/local"
 READY_SECONDS: Final = 300.0
+AUTOSCALER_SECONDS: Final = 5
+"""Kubernetes' own default of 15 adds nothing to a test but waiting."""
 CLUSTER_DOMAIN: Final = "cluster.local"
 
 
@@ -41,6 +44,7 @@ class ControlPlane:
         self._await_api_server()
         for name in (CONTROLLER_MANAGER, SCHEDULER):
             self.machine.start(name, [self._kubenode, name, *self._flags(name)])
+        self.machine.start(METRICS_SERVER, [self._kubenode, METRICS_SERVER, *metrics_server_flags(self._pki)])
         self._start_dns()
         self._start_provisioner()
 
@@ -94,6 +98,14 @@ class ControlPlane:
                 f"--kubelet-client-certificate={pki.kubelet_client}",
                 f"--kubelet-client-key={pki.kubelet_client_key}",
                 "--kubelet-preferred-address-types=InternalIP",
+                f"--requestheader-client-ca-file={pki.front_proxy_ca}",
+                f"--requestheader-allowed-names={FRONT_PROXY}",
+                "--requestheader-username-headers=X-Remote-User",
+                "--requestheader-group-headers=X-Remote-Group",
+                "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+                f"--proxy-client-cert-file={pki.front_proxy}",
+                f"--proxy-client-key-file={pki.front_proxy_key}",
+                "--enable-aggregator-routing=true",  # Services lead through a node, and that may be down
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={pki.service_accounts}",
                 f"--service-account-signing-key-file={pki.service_accounts_key}",
@@ -119,6 +131,7 @@ class ControlPlane:
                 f"--cluster-signing-key-file={self._pki.ca_key}",
                 "--use-service-account-credentials=true",
                 "--controllers=*,-node-ipam-controller,-cloud-node-lifecycle-controller",
+                f"--horizontal-pod-autoscaler-sync-period={AUTOSCALER_SECONDS}s",
             ]
         return flags
 
@@ -168,7 +181,7 @@ def corefile_text(kubeconfig: str) -> str:
 """
 
 
-def base_objects(instance: Instance) -> dict[str, Any]:
+def base_objects(instance: Instance) -> list[dict[str, Any]]:
     """What every cluster starts with: the DNS Service and the StorageClasses."""
     ports = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
     service = {
@@ -191,7 +204,7 @@ def base_objects(instance: Instance) -> dict[str, Any]:
     }
     standard = _storage_class("standard", "kubernetes.io/hostname", default=True)
     zonal = _storage_class("zonal", "topology.kubernetes.io/zone", default=False)
-    return {"apiVersion": "v1", "kind": "List", "items": [service, endpoints, standard, zonal]}
+    return [service, endpoints, standard, zonal]
 
 
 def _storage_class(name: str, topology_key: str, *, default: bool) -> dict[str, Any]:

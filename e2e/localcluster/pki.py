@@ -17,6 +17,8 @@ CONTROLLER_MANAGER: Final = "kube-controller-manager"
 SCHEDULER: Final = "kube-scheduler"
 PROXY: Final = "kube-proxy"
 INFRASTRUCTURE: Final = "infrastructure"
+FRONT_PROXY: Final = "front-proxy-client"
+METRICS_HOST: Final = "metrics-server.kube-system.svc"
 MASTERS: Final = "system:masters"
 API_PORT: Final = 6443
 
@@ -33,6 +35,11 @@ class Pki:
         self.server_key: Final = self.directory / "server.key"
         self.kubelet_client: Final = self.directory / "kubelet-client.crt"
         self.kubelet_client_key: Final = self.directory / "kubelet-client.key"
+        self.front_proxy_ca: Final = self.directory / "front-proxy-ca.crt"
+        self.front_proxy: Final = self.directory / "front-proxy.crt"
+        self.front_proxy_key: Final = self.directory / "front-proxy.key"
+        self.metrics: Final = self.directory / "metrics.crt"
+        self.metrics_key: Final = self.directory / "metrics.key"
         self.service_accounts: Final = self.directory / "service-accounts.pub"
         self.service_accounts_key: Final = self.directory / "service-accounts.key"
         self.tokens: Final = self.directory / "tokens.csv"
@@ -63,6 +70,17 @@ class Pki:
         client = "kube-apiserver-kubelet-client"
         issued = authority.issue_cert(client, common_name=client, organization_name=MASTERS)
         _leaf(issued, self.kubelet_client, self.kubelet_client_key)
+        _leaf(authority.issue_cert(METRICS_HOST, common_name=METRICS_HOST), self.metrics, self.metrics_key)
+        self._front_proxy()
+
+    def _front_proxy(self) -> None:
+        """Whoever has this certificate may speak in any user's name to servers behind the API server: a CA of its own
+        keeps all other certificates from being taken for it.
+        """
+        authority = trustme.CA()
+        _write(self.front_proxy_ca, authority.cert_pem.bytes())
+        issued = authority.issue_cert(FRONT_PROXY, common_name=FRONT_PROXY)
+        _leaf(issued, self.front_proxy, self.front_proxy_key)
 
     def _service_account_keys(self) -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

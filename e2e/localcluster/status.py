@@ -15,6 +15,7 @@ EXPECTED_ON_FABRIC = (
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
+    "metrics-server",
     "coredns",
     "provisioner",
     "forwarder",

@@ -217,6 +217,19 @@ def test_stopped_container_is_silent_and_goes_on(cluster: LocalCluster, client: 
     wait_until("web-1 answers again", lambda: "web-1" in fetch(cluster, client, "web-1.web"), SECONDS)
 
 
+@pytest.mark.usefixtures("web")
+def test_use_of_nodes_and_pods_is_measured(cluster: LocalCluster) -> None:
+    def measured(kind: str) -> dict[str, list[str]]:
+        lines = cluster.kubectl("top", kind, "--no-headers").stdout.splitlines()
+        return {name: figures for name, *figures in map(str.split, lines)}
+
+    wait_until("all nodes are measured", lambda: measured("nodes").keys() == {"n0", "n1", "n2"}, SECONDS)
+    wait_until("all pods are measured", lambda: measured("pods").keys() >= {"web-0", "web-1", "web-2"}, SECONDS)
+    cpu, memory = measured("pods")["web-0"]
+    assert cpu.endswith("m")
+    assert memory.endswith("Mi")
+
+
 @pytest.mark.parametrize("fault", ["freeze", "partition"])
 @pytest.mark.usefixtures("web")
 def test_node_falls_silent_and_comes_back(cluster: LocalCluster, fault: str) -> None:

@@ -17,24 +17,6 @@ KILLS = 8
 RESHARD_SECONDS = 600.0
 
 
-def slots_by_shard(cart: Cluster) -> list[int]:
-    """Number of slots of each shard, as the status tells."""
-    return [sum(_length(part) for part in s["slots"].split(",")) for s in cart.read()["status"]["shards"]]
-
-
-def _length(slots: str) -> int:
-    first, _, last = slots.partition("-")
-    return int(last or first) - int(first) + 1
-
-
-def assert_even(cart: Cluster, shards: int) -> None:
-    """All shards have as many slots as each other, or one more."""
-    sizes = slots_by_shard(cart)
-    assert len(sizes) == shards
-    assert sum(sizes) == 16384
-    assert max(sizes) - min(sizes) <= 1, sizes
-
-
 def scale(cart: Cluster, shards: int) -> None:
     """kubectl scale, as a person or an autoscaler does it."""
     argv = [*cart.kube.kubectl, "scale", f"cc/{cart.name}", "-n", cart.namespace, f"--replicas={shards}"]
@@ -72,7 +54,7 @@ def test_shards_are_added_and_removed_under_load(cart: Cluster, shopper: Client,
     with recorder.writing():
         scale(cart, 6)
         cart.until_whole(RESHARD_SECONDS)
-        assert_even(cart, 6)
+        cart.assert_even(6)
         assert len(cart.uids()) == 12
         cart.assert_spread()
         assert before.items() <= cart.uids().items(), "a pod was restarted for a new shard"
@@ -81,7 +63,7 @@ def test_shards_are_added_and_removed_under_load(cart: Cluster, shopper: Client,
 
         scale(cart, 3)
         cart.until_whole(RESHARD_SECONDS)
-        assert_even(cart, 3)
+        cart.assert_even(3)
         assert cart.uids() == before
     recorder.history.assert_nothing_lost()
     assert recorder.history.failed == 0, str(recorder.history)
@@ -114,7 +96,7 @@ def test_operator_killed_again_and_again_while_slots_move(
                 installation.kill_operator()
             until_operator_ready(installation.kube)
             cart.until_whole(RESHARD_SECONDS)
-            assert_even(cart, shards)
+            cart.assert_even(shards)
     recorder.history.assert_nothing_lost()
     assert shopper.count(3000, "killed") == 3000
     views = shopper.ask("nodes")
@@ -137,7 +119,7 @@ def test_one_shard_becomes_three_and_one_again(installation: Installation, here:
     for shards in (3, 1):
         scale(cart, shards)
         cart.until_whole(RESHARD_SECONDS)
-        assert_even(cart, shards)
+        cart.assert_even(shards)
         assert application.count(2000, "first") == 2000
 
 

@@ -135,13 +135,13 @@ class Scope:
     server: ApiServer
     namespaces: tuple[str, ...]
 
-    def allowed(self, verb: str, group: str, resource: str, namespace: str | None) -> bool:
-        """Whether the operator's service account may."""
+    def allowed(self, verb: str, group: str, resource: str, namespace: str | None, user: str = SERVICE_ACCOUNT) -> bool:
+        """Whether the operator's service account may, or another user."""
         resource, _, subresource = resource.partition("/")
         attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
         if namespace is not None:
             attributes["namespace"] = namespace
-        review = {"spec": {"user": SERVICE_ACCOUNT, "resourceAttributes": attributes}}
+        review = {"spec": {"user": user, "resourceAttributes": attributes}}
         answer = self.server.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
         return bool(answer.body["status"]["allowed"])
 
@@ -186,6 +186,24 @@ def test_rights_reach_no_further_than_their_scope(scope: Scope) -> None:
     ):
         assert not scope.allowed(verb, group, resource, "team-a"), (verb, resource)
     assert not scope.allowed("patch", "", "nodes", None)
+
+
+def test_who_may_edit_may_scale_and_who_may_view_may_look(scope: Scope) -> None:
+    for user in ("edit", "view"):
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": user, "namespace": "team-a"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{RELEASE}-{user}"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }
+        apply(scope.server, binding)
+
+    def scales(verb: str, user: str) -> bool:
+        return scope.allowed(verb, names.GROUP, f"{names.PLURAL}/scale", "team-a", user)
+
+    assert [scales(verb, "edit") for verb in ("update", "patch")] == [True, True]
+    assert [scales(verb, "view") for verb in ("get", "patch")] == [True, False]
 
 
 class RunningOperator:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from cachecluster.api import names
 from cachecluster.api.root import MAX_NAME, name_problem
 from cachecluster.api.spec import AuthMode, CacheClusterSpec, PersistenceMode
 from cachecluster.domain.snapshot import InvalidSpec
@@ -77,8 +78,10 @@ def test_several_problems_are_counted() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_can_be_carried_out(path: Path) -> None:
-    document = yaml.safe_load(path.read_text())
-    assert isinstance(read_spec(document["spec"], document["metadata"]["name"]), CacheClusterSpec)
+    documents = [d for d in yaml.safe_load_all(path.read_text()) if d["kind"] == names.KIND]
+    assert documents
+    for document in documents:
+        assert isinstance(read_spec(document["spec"], document["metadata"]["name"]), CacheClusterSpec)
 
 
 def test_omitted_modes_mean_no_persistence_and_a_password() -> None:

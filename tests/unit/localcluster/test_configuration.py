@@ -1,5 +1,6 @@
 """Configuration that the local cluster writes for its programs."""
 
+import base64
 import json
 import stat
 import tarfile
@@ -12,6 +13,7 @@ from cryptography import x509
 from e2e.localcluster import pause
 from e2e.localcluster.controlplane import PROVISIONER, base_objects, corefile_text
 from e2e.localcluster.instance import STATE_ROOT_VARIABLE, Instance, Layout, layout
+from e2e.localcluster.metrics import metrics_objects, metrics_server_flags
 from e2e.localcluster.node import cni_config, containerd_config, kubelet_config
 from e2e.localcluster.pki import Pki
 
@@ -59,7 +61,7 @@ def test_dns_serves_the_cluster_and_forwards_nothing() -> None:
 
 
 def test_one_storage_class_is_the_default_and_both_wait_for_the_pod(made: Layout) -> None:
-    classes = {o["metadata"]["name"]: o for o in base_objects(made.instance)["items"] if o["kind"] == "StorageClass"}
+    classes = {o["metadata"]["name"]: o for o in base_objects(made.instance) if o["kind"] == "StorageClass"}
     default = "storageclass.kubernetes.io/is-default-class"
 
     assert {name: c["metadata"]["annotations"][default] for name, c in classes.items()} == {
@@ -97,6 +99,33 @@ def test_user_reaches_the_api_server_on_loopback_and_nodes_inside(made: Layout) 
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
     assert addresses == {"127.0.0.1", str(made.instance.control_plane), str(made.instance.kubernetes_service)}
+
+
+def test_metrics_are_served_by_whom_the_cas_vouch_for(made: Layout) -> None:
+    pki = Pki(made.instance)
+    pki.create(made)
+
+    objects = {o["kind"]: o for o in metrics_objects(made.instance, pki.ca.read_bytes())}
+    service, slice_ = objects["Service"], objects["EndpointSlice"]
+    spec = objects["APIService"]["spec"]
+    assert base64.b64decode(spec["caBundle"]) == pki.ca.read_bytes()
+    assert spec["service"] == service["metadata"]
+    assert slice_["metadata"]["labels"]["kubernetes.io/service-name"] == service["metadata"]["name"]
+    assert f"--secure-port={slice_['ports'][0]['port']}" in metrics_server_flags(pki)
+    certificate = x509.load_pem_x509_certificate(pki.metrics.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["{name}.{namespace}.svc".format(**spec["service"])]
+
+
+def test_no_other_certificate_passes_for_the_api_server_s_own(made: Layout) -> None:
+    pki = Pki(made.instance)
+    pki.create(made)
+
+    authorities = {path: x509.load_pem_x509_certificate(path.read_bytes()) for path in (pki.ca, pki.front_proxy_ca)}
+    front_proxy = x509.load_pem_x509_certificate(pki.front_proxy.read_bytes())
+    front_proxy.verify_directly_issued_by(authorities[pki.front_proxy_ca])
+    for path in (pki.server, pki.kubelet_client, pki.metrics):
+        x509.load_pem_x509_certificate(path.read_bytes()).verify_directly_issued_by(authorities[pki.ca])
 
 
 def test_pause_image_has_busybox_under_all_its_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
