@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pytest
 
 from cachecluster.domain.live_parameters import FILE, lacking, wanted
+from cachecluster.domain.memory import maxmemory
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.engines.client import NodeRefused
 from cachecluster.engines.valkey import ValkeyConnector
-from cachecluster.manifests.amounts import maxmemory
 from cachecluster.manifests.valkey_conf import live_conf
 from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster

@@ -186,7 +186,7 @@ def test_the_config_map_is_deleted_around_an_edit(world: World, delay: float) ->
     running.recovers(60)
     assert running.pods() == before
     assert (values(running, "hz"), values(running, "timeout")) == ({"10"}, {"5"})
-    assert live_conf(world) == "timeout 5\n"
+    assert live_conf(world) == f"maxmemory {256 * 2**20 * 60 // 100}\ntimeout 5\n"
 
 
 @pytest.mark.share(0.2)

@@ -18,6 +18,7 @@ from tests.simulation.kubernetes.scheduler import Hosts, Scheduler
 from tests.simulation.kubernetes.server import Server
 from tests.simulation.kubernetes.statefulset import StatefulSets
 from tests.simulation.kubernetes.store import Key, Object, Store
+from tests.simulation.kubernetes.volumes import Resizer
 from tests.simulation.operating.clients import History, Writer
 from tests.simulation.operating.convergence import unconverged
 from tests.simulation.operating.faults import NO_FAULTS, Faults, Killed
@@ -54,6 +55,7 @@ class World:
         self.hosts = Hosts.in_zones(zones, hosts)
         self.scheduler = Scheduler(self.store, self.clock, self.hosts)
         self.statefulsets = StatefulSets(self.store, self.clock)
+        self.resizer = Resizer(self.store, self.clock)
         self.kubelets = Kubelets(self.store, self.clock, self.network)
         self.owner: dict[Node, str] = {}
         self.history = History()

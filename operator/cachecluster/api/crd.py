@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from cachecluster.api import names
-from cachecluster.api.root import NAME_RULES, NO_DOWNGRADE
+from cachecluster.api.root import EDIT_RULES, NAME_RULES
 from cachecluster.api.schema import structural
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.api.status import CacheClusterStatus
@@ -82,7 +82,7 @@ def _root() -> dict[str, Any]:
             "spec": structural(CacheClusterSpec),
             "status": structural(CacheClusterStatus, mode="serialization"),
         },
-        "x-kubernetes-validations": [*(r.to_json() for r in NAME_RULES), NO_DOWNGRADE.to_json()],
+        "x-kubernetes-validations": [*(r.to_json() for r in NAME_RULES), *(t.to_json() for t in EDIT_RULES)],
     }
 
 

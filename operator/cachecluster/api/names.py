@@ -16,6 +16,8 @@ SYSTEM_SECRET_FINALIZER: Final = f"{GROUP}/passwords-in-use"
 LABEL_CLUSTER: Final = f"{GROUP}/cluster"
 LABEL_SHARD: Final = f"{GROUP}/shard"
 LABEL_ROLE: Final = f"{GROUP}/role"
+LABEL_REVISION: Final = "controller-revision-hash"
+LABEL_POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "cachecluster-operator"
 
@@ -23,6 +25,8 @@ ANNOTATION_APPLIED: Final = f"{GROUP}/applied-hash"
 """SHA-256 of our last applied manifest: tells a field that we no longer send from one that others own."""
 ANNOTATION_TEMPLATE: Final = f"{GROUP}/template-hash"
 """SHA-256 of a StatefulSet's pod template as we built it (golden over operator releases, rule S9)."""
+ANNOTATION_FIXED: Final = f"{GROUP}/fixed-hash"
+"""On a pod: hash of what of its template only another pod can have; the rest can change while it runs."""
 ANNOTATION_FORMED: Final = f"{GROUP}/formed"
 """On a shard's StatefulSet: the slots that this shard has served. Absent: it has never held data."""
 
@@ -42,6 +46,8 @@ ANNOTATION_RESTARTED: Final = f"{GROUP}/restarted-at"
 
 ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
 """On a volume claim: the CacheCluster whose data it holds, told from an earlier one of the same name."""
+
+RECORD_SUFFIX: Final = "-record"
 
 ROLE_PRIMARY: Final = "primary"
 ROLE_REPLICA: Final = "replica"
@@ -113,6 +119,16 @@ def config_map(cluster: str, content_hash: str) -> str:
 def live_config_map(cluster: str, version: str) -> str:
     """Parameters that change without a restart, as nodes of one release family read them when they start."""
     return f"{cluster}-live-{version}"
+
+
+def shard_record(cluster: str, shard: int) -> str:
+    """ConfigMap that keeps what only a StatefulSet knows while that is deleted and created again."""
+    return f"{shard_name(cluster, shard)}{RECORD_SUFFIX}"
+
+
+def no_revision(cluster: str, shard: int) -> str:
+    """What a pod that is being resized has for a revision: none that its StatefulSet knows."""
+    return f"{shard_name(cluster, shard)}-resizing"
 
 
 def primaries_budget(cluster: str) -> str:

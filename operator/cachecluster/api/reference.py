@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cachecluster.api.crd import definition
 from cachecluster.api.owned_parameters import OWNED
-from cachecluster.api.root import NAME_RULES, NO_DOWNGRADE
+from cachecluster.api.root import EDIT_RULES, NAME_RULES
 
 _HEAD: Final = """<!-- Generated from operator/cachecluster/api by `make generate`; edit the models instead. -->
 # Fields of a CacheCluster
@@ -80,7 +80,7 @@ def _bounds(node: dict[str, Any]) -> str:
 
 def _rules(node: dict[str, Any], at: str) -> str:
     lines = [f"* `metadata.name`: {rule.message.removeprefix('metadata.name ')}\n" for rule in NAME_RULES]
-    lines += [f"* `{NO_DOWNGRADE.at}`: {NO_DOWNGRADE.message}\n", *_messages(node, at)]
+    lines += [*(f"* `{t.at}`: {t.message}\n" for t in EDIT_RULES), *_messages(node, at)]
     return "\nRules over several fields, and over edits:\n\n" + "".join(dict.fromkeys(lines))
 
 

@@ -45,6 +45,22 @@ NO_DOWNGRADE: Final = Transition(
 """Within a major version the format of snapshots and logs is the same (engine-facts §9), so that one can go back; and
 so can a roll to a later one that is not complete: what stalled it must be possible to take back (S11)."""
 
+_SIZES: Final = "[self.spec, oldSelf.spec].all(s, has(s.persistence) && has(s.persistence.size) && {0})"
+_AMOUNTS: Final = _SIZES.format("isQuantity(string(s.persistence.size))")
+_SIZE: Final = "quantity(string(self.spec.persistence.size))"
+
+NO_SHRINKING: Final = Transition(
+    f"!{_AMOUNTS} || !{_SIZE}.isLessThan(quantity(string(oldSelf.spec.persistence.size))) || !has(self.status) || "
+    "!has(self.status.effective) || !has(self.status.effective.volumeSize) || "
+    f"!{_SIZE}.isLessThan(quantity(self.status.effective.volumeSize))",
+    "volumes cannot shrink; write at least what they have (status.effective.volumeSize), or create a new CacheCluster "
+    "with smaller ones and move the clients to it",
+    at="spec.persistence.size",
+)
+"""Growth that is not complete can be taken back: the StorageClass may not allow it."""
+
+EDIT_RULES: Final = (NO_DOWNGRADE, NO_SHRINKING)
+
 
 def name_problem(name: str) -> str | None:
     """What is wrong with ``metadata.name``, None if nothing is."""

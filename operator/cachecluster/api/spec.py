@@ -213,7 +213,8 @@ class Persistence(Model):
     size: MemoryAmount | None = Field(
         default=None,
         description="Size of each node's volume, for example 8Gi; at least limits.memory, better twice that: while a "
-        "new snapshot or log is written the old one is still there.",
+        "new snapshot or log is written the old one is still there. It can grow, without a restart, where the "
+        "StorageClass allows expansion; it cannot shrink.",
     )
     storage_class_name: ObjectName | None = Field(
         default=None, description="StorageClass of the volumes; omitted: the Kubernetes cluster's default."
@@ -281,6 +282,21 @@ def _kept(field: str, what: str, default: str | None = None) -> Transition:
     )
 
 
+def _persistence_kept() -> Transition:
+    """An edit leaves mode and StorageClass as they are; the size may grow (``api.root`` forbids that it shrinks)."""
+    modes = " == ".join(f"{o}.?persistence.mode.orValue('None')" for o in ("self", "oldSelf"))
+    classes = " == ".join(f"{o}.?persistence.storageClassName.orValue('')" for o in ("self", "oldSelf"))
+    return Transition(
+        f"{modes} && {classes}",
+        "mode and storageClassName of a living cluster's persistence cannot be changed, only its size can grow; write "
+        "back what they were, or create a new CacheCluster and move the clients to it",
+        at="persistence",
+    )
+
+
+_PERSISTENCE_KEPT: Final = _persistence_kept()
+
+
 class CacheClusterSpec(Model):
     """The wished-for cache cluster."""
 
@@ -310,7 +326,7 @@ class CacheClusterSpec(Model):
             "the engine of a living cluster cannot be changed; create a new CacheCluster and move the clients to it",
             at="engine",
         ),
-        _kept("persistence", "the persistence (mode, size, storageClassName)", default="None"),
+        _PERSISTENCE_KEPT,
         _kept("placement", "the placement (it would move pods away from their volumes)"),
         _kept("auth", "the authentication", default="Password"),
     )
@@ -334,8 +350,8 @@ class CacheClusterSpec(Model):
     resources: Resources = Field(description="Compute resources of each node. Edits are rolled out node by node.")
     persistence: Persistence | None = Field(
         default=None,
-        description="Whether and how data outlives a node's restart. Omitted: mode None. Fixed once the cluster "
-        "exists, in this version.",
+        description="Whether and how data outlives a node's restart. Omitted: mode None. Of a cluster that exists the "
+        "size can grow; mode and storageClassName are fixed, in this version.",
     )
     placement: Placement | None = Field(
         default=None,

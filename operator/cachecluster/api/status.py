@@ -70,6 +70,9 @@ class Effective(Model):
         description="Hash of the configuration that is in force on every node: what it was started with and what was "
         "set since."
     )
+    volume_size: Annotated[str, Field(max_length=20)] | None = Field(
+        default=None, description="Size of each node's volume, for example 8Gi; absent without volumes."
+    )
 
 
 class Resharding(Model):

@@ -1,5 +1,6 @@
 """Everything the operator can do to a cluster, as frozen values: each safe to repeat, re-checked by the executor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -55,6 +56,68 @@ class Delete:
     uid: str
     resource_version: str | None
     """None where any later version of the same object may go as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpandVolume:
+    """Ask for a larger volume; a claim that asks for as much or more already is left alone."""
+
+    disruptive: ClassVar[bool] = False
+    claim: str
+    uid: str
+    size: str
+    """Kubernetes quantity."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetachPods:
+    """Delete a shard's StatefulSet and leave its pods running: it is created again with what cannot be edited in it.
+
+    Only while its record (``domain.records``) says all that would be lost with it.
+    """
+
+    disruptive: ClassVar[bool] = True
+    shard: int
+    key: ObjectKey
+    uid: str
+    record: ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreMetadata:
+    """Give a StatefulSet that was created again the labels and annotations that others had put on it."""
+
+    disruptive: ClassVar[bool] = False
+    key: ObjectKey
+    uid: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ResizePod:
+    """Give the engine's container of a running pod other resources (subresource ``resize``).
+
+    First the pod loses its revision: from then on it is not what any template has made, until it adopts one.
+    """
+
+    disruptive: ClassVar[bool] = False
+    pod: str
+    uid: str
+    resources: Manifest
+    """Limits and requests, complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptRevision:
+    """Label a pod with its StatefulSet's newest revision: it has got all of that without being replaced."""
+
+    disruptive: ClassVar[bool] = False
+    pod: str
+    uid: str
+    revision: str
+    resources: Manifest
+    """Which it must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +290,11 @@ Action = (
     CreateSystemSecret
     | Apply
     | Delete
+    | ExpandVolume
+    | DetachPods
+    | RestoreMetadata
+    | ResizePod
+    | AdoptRevision
     | LabelRole
     | Meet
     | AssignSlots

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.records import is_record, live_or_recorded
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, Pod, Snapshot
 
 
@@ -41,13 +42,19 @@ def members_by_shard(spec: CacheClusterSpec, present: Mapping[int, int]) -> dict
 
 
 def present_members(cluster: str, children: Mapping[ObjectKey, Manifest], pods: Collection[Pod]) -> dict[int, int]:
-    """Members that each shard has by its StatefulSet; by its pods, where somebody has hidden that from us."""
+    """Members that each shard has by its StatefulSet; by its pods, where somebody has hidden that from us.
+
+    A StatefulSet that is being created again counts as it was.
+    """
     present: dict[int, int] = {}
     for pod in pods:
         if not pod.deleting:
             present[pod.shard] = max(present.get(pod.shard, 0), 1 + pod.ordinal)
-    for key, live in children.items():
-        prefix, _, index = key.name.rpartition("-")
-        if key.kind == "StatefulSet" and prefix == cluster and index.isdecimal():
-            present[int(index)] = live["spec"]["replicas"]
+    for key in children:
+        statefulset = key.name.removesuffix(names.RECORD_SUFFIX) if is_record(key) else key.name
+        prefix, _, index = statefulset.rpartition("-")
+        if (key.kind == "StatefulSet" or is_record(key)) and prefix == cluster and index.isdecimal():
+            found = live_or_recorded(children, statefulset)
+            if found is not None:
+                present[int(index)] = found["spec"]["replicas"]
     return present

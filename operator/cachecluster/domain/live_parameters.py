@@ -9,6 +9,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, EngineVersion, PersistenceMode
+from cachecluster.domain.memory import PARAMETER, maxmemory, maxmemory_of
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_types import normal
 from cachecluster.domain.parameters import TWINS
@@ -35,14 +36,14 @@ def is_live(name: str, spec: CacheClusterSpec) -> bool:
 def wanted(spec: CacheClusterSpec, remembered: Collection[str] = ()) -> dict[str, str]:
     """Every live parameter that matters, sorted, with the value it is to have.
 
-    Those of the spec; the save points of mode Snapshot, for which the spec need not ask; and those ``remembered`` from
-    earlier specs, which get the engine's own default.
+    Those of the spec; maxmemory, which follows from the memory limit; the save points of mode Snapshot, for which the
+    spec need not ask; and those ``remembered`` from earlier specs, which get the engine's own default.
     """
     defaults = DEFAULTS[spec.version]
     known = (set(remembered) - {"save"}) & defaults.keys()
     if spec.persistence_mode is PersistenceMode.SNAPSHOT:
         known.add("save")
-    found = {name: defaults[name] for name in known}
+    found = {name: defaults[name] for name in known} | {PARAMETER: str(maxmemory(spec))}
     for given, value in (spec.parameters or {}).items():
         name = present_name(given, spec.version)
         if name in defaults:
@@ -92,13 +93,14 @@ def lacking(values: Mapping[str, str], view: NodeView) -> dict[str, str]:
     }
 
 
-def outstanding(spec: CacheClusterSpec, remembered: Collection[str], view: NodeView) -> dict[str, str]:
-    """What the node has still to be told.
+def outstanding(spec: CacheClusterSpec, remembered: Collection[str], view: NodeView, pod: Pod) -> dict[str, str]:
+    """What the node in ``pod`` has still to be told.
 
     Without those that only are remembered and that its build does not know: nobody can have set them there.
     """
     asked = wanted(spec)
-    missing = lacking(wanted(spec, remembered), view)
+    own = {PARAMETER: str(maxmemory_of(spec, pod))}
+    missing = lacking(wanted(spec, remembered) | own, view)
     return {name: value for name, value in missing.items() if name in asked or name in view.parameters}
 
 

@@ -7,9 +7,11 @@ from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import desired_object, in_force, key_of
 from cachecluster.domain.live_parameters import outstanding, present_name, remembered, same_family, values_in
+from cachecluster.domain.memory import PARAMETER
 from cachecluster.domain.parameters import settable
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, PodShape, Snapshot
 from cachecluster.domain.topology import Member, Topology
+from cachecluster.domain.volumes import growing
 
 CONFIG_FILE: Final = "valkey.conf"
 
@@ -37,7 +39,7 @@ def unset_parameters(snap: Snapshot, topology: Topology) -> tuple[str, ...]:
     found: set[str] = set()
     for member in topology.members:
         if member.node is not None and same_family(member.node, snap.spec.version):
-            found |= outstanding(snap.spec, once_set, member.node).keys()
+            found |= outstanding(snap.spec, once_set, member.node, member.pod).keys()
     desired = desired_object(snap, key)
     if live is not None and desired is not None:
         found |= {name for name, _ in values_in(desired).items() ^ values_in(live).items()}
@@ -53,7 +55,10 @@ def pending_modifications(snap: Snapshot, topology: Topology) -> list[str]:
     """Fields of the spec that are not in force on every node, such as ``parameters.hz``; sorted."""
     if isinstance(snap.spec, InvalidSpec):
         return []
-    found = {f"parameters.{name}" for name in unset_parameters(snap, topology)}
+    unset = unset_parameters(snap, topology)
+    found = {"resources" if name == PARAMETER else f"parameters.{name}" for name in unset}
+    if growing(snap, topology):
+        found.add("persistence.size")
     sets = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
     for member in outdated(snap, topology):
         target = sets.get(ObjectKey("StatefulSet", names.shard_name(snap.ref.name, member.pod.shard)))
@@ -73,9 +78,8 @@ def _differences(
     if not in_force(engine.get("resources", {}), shape.resources):
         yield "resources"
     meta = template.get("metadata", {})
-    if not in_force(meta.get("labels", {}), shape.labels) or not in_force(
-        meta.get("annotations", {}), shape.annotations
-    ):
+    annotations = {k: v for k, v in meta.get("annotations", {}).items() if k != names.ANNOTATION_FIXED}
+    if not in_force(meta.get("labels", {}), shape.labels) or not in_force(annotations, shape.annotations):
         yield "pod"
     volumes = template["spec"].get("volumes", ())
     wanted_config = next((v["configMap"]["name"] for v in volumes if v["name"] == names.CONFIG_VOLUME), "")

@@ -17,9 +17,11 @@ from cachecluster.domain.policies import (
     pods,
     requests,
     resharding,
+    resizing,
     rollout,
     safety,
     scale_in,
+    storage,
 )
 from cachecluster.domain.policies.situation import Policy, Situation
 from cachecluster.domain.snapshot import Snapshot
@@ -33,13 +35,16 @@ CHAIN: Final[tuple[Policy, ...]] = (
     coverage.lead_new_shards,
     *membership.POLICIES,
     *coverage.POLICIES,
+    storage.expand_volumes,
     *configuration.POLICIES,
     *pods.POLICIES,
     pods.leave_cordoned_hosts,
     *resharding.POLICIES,
     *requests.POLICIES,
+    resizing.resize_pods,
     *rollout.POLICIES,
     *scale_in.POLICIES,
+    storage.recreate_sets,
     *balance.POLICIES,
     *housekeeping.POLICIES,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from cachecluster.api import names
 from cachecluster.api.status import REQUEST_LENGTH
+from cachecluster.domain.records import live_or_recorded
 from cachecluster.domain.snapshot import Manifest, ObjectKey, Snapshot
 from cachecluster.domain.topology import Shard, Topology
 
@@ -58,7 +59,7 @@ def restarts(
     or to replace the CacheCluster by a manifest without it, restarts nobody.
     """
     asked = annotations.get(names.ANNOTATION_RESTARTED)
-    sets = {shard: children.get(ObjectKey("StatefulSet", names.shard_name(cluster, shard))) for shard in shards}
+    sets = {shard: live_or_recorded(children, names.shard_name(cluster, shard)) for shard in shards}
     found = {shard: asked or _recorded(live) for shard, live in sets.items()}
     return {shard: restart for shard, restart in found.items() if restart}
 

@@ -218,6 +218,32 @@ class Pod:
     role_label: str | None
     container: Container | None
     shape: "PodShape | None" = None
+    memory_limit: int | None = None
+    """Bytes, as in force. None: not known."""
+    memory_asked: int | None = None
+    """Bytes, as its spec asks for by now."""
+    resize: "Resize | None" = None
+    """What the kubelet has still to do, or cannot do, for the resources that are asked for; None: they are in force."""
+
+
+class ResizeState(StrEnum):
+    """How far a kubelet is with the resources that a pod's spec asks for."""
+
+    UNDER_WAY = "UnderWay"
+    DEFERRED = "Deferred"
+    """There is no room on the machine just now."""
+    INFEASIBLE = "Infeasible"
+    """There never will be."""
+    FAILED = "Failed"
+    """It tries again; above all a limit below what is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Why a pod's resources are not what its spec asks for, with the kubelet's words."""
+
+    state: ResizeState
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +259,8 @@ class PodShape:
     """Name of its ConfigMap of live parameters."""
     labels: Manifest
     annotations: Manifest
+    grace: int | None = None
+    """terminationGracePeriodSeconds"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +272,18 @@ class Host:
     schedulable: bool
     ready: bool
     """Its kubelet reports."""
+
+
+class Expansion(StrEnum):
+    """Whether the volumes of a StorageClass can grow."""
+
+    ALLOWED = "Allowed"
+    REFUSED = "Refused"
+    """allowVolumeExpansion is not true."""
+    MISSING = "Missing"
+    """There is no such StorageClass (any more)."""
+    UNREADABLE = "Unreadable"
+    """The operator may not read StorageClasses; only trying tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +331,14 @@ class Snapshot:
     foreign: tuple[ForeignId, ...] = ()
     refusals: Mapping[Parameters, str] = field(default_factory=dict)
     """What the engine has lately refused to set, with its words."""
+    resizable: bool = False
+    """The API server can resize running pods; asked only when there is one to resize."""
+    resize_refusals: frozenset[tuple[str, str]] = frozenset()
+    """What the API server has lately refused: pod uid, and hash of the resources."""
+    resizing_since: Mapping[str, float] = field(default_factory=dict)
+    """Unix seconds, by uid of each pod whose kubelet is not done with a resize."""
+    storage_classes: Mapping[str, Expansion] = field(default_factory=dict)
+    """Those of claims that are to grow, by name."""
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

@@ -17,16 +17,19 @@ from cachecluster.api.status import (
     Resharding,
     ShardStatus,
 )
+from cachecluster.domain.actions import ExpandVolume, ResizePod
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.pending import outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
+from cachecluster.domain.policies import storage
 from cachecluster.domain.policies.configuration import REFUSED_ADVICE
 from cachecluster.domain.progress import resharding_before, resharding_status
 from cachecluster.domain.requests import handled_failover
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, Snapshot
 from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe, weakness
+from cachecluster.domain.volumes import growing, size_text
 
 STALLING: Final = frozenset(
     {
@@ -44,6 +47,8 @@ STALLING: Final = frozenset(
         Reason.PARAMETER_REFUSED,
         Reason.WOULD_LOSE_DATA,
         Reason.INSUFFICIENT_MEMORY,
+        Reason.VOLUME_NOT_EXPANDABLE,
+        Reason.VOLUME_CANNOT_SHRINK,
         Reason.DATA_LOSS,
         Reason.UNOWNED_KEYS,
     }
@@ -59,7 +64,7 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
     """The status after a pass; ``keys_moved`` counts keys that changed shards since progress was last written."""
     topology = observe(snap)
     failures = [
-        Block(_failure(o), f"{o.step.message}: {o.error}{f'. {REFUSED_ADVICE}' if o.refused else ''}")
+        Block(_failure(o), f"{o.step.message}: {o.error}{_advice(o)}")
         for o in outcomes
         if o.error is not None and not o.doubt
     ]
@@ -96,9 +101,23 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
     )
 
 
+def _advice(outcome: Outcome) -> str:
+    if _failure(outcome) is Reason.VOLUME_NOT_EXPANDABLE:
+        return f". {storage.REFUSED_ADVICE}"
+    if _failure(outcome) is Reason.RESIZING_PODS:
+        return ". The pod is replaced instead"
+    return f". {REFUSED_ADVICE}" if outcome.refused else ""
+
+
 def _failure(outcome: Outcome) -> Reason:
     if outcome.rejected:
-        return Reason.OBJECT_REJECTED
+        match outcome.step.action:
+            case ExpandVolume():
+                return Reason.VOLUME_NOT_EXPANDABLE
+            case ResizePod():
+                return Reason.RESIZING_PODS
+            case _:
+                return Reason.OBJECT_REJECTED
     return Reason.PARAMETER_REFUSED if outcome.refused else Reason.ACTION_FAILED
 
 
@@ -191,6 +210,10 @@ def _rolled_out(snap: Snapshot, topology: Topology) -> Judgement:
     unset = unset_parameters(snap, topology)
     if unset:
         return kind, "False", Reason.CONFIGURING, f"still to be set on running nodes: {', '.join(unset)}"
+    small = growing(snap, topology)
+    if small:
+        rest = f" and {len(small) - 5} more" if len(small) > 5 else ""
+        return kind, "False", Reason.RESIZING_VOLUMES, f"volumes are still to grow: {', '.join(small[:5])}{rest}"
     return kind, "True", Reason.UP_TO_DATE, "every node runs the wanted template and parameters"
 
 
@@ -280,4 +303,9 @@ def _effective(snap: Snapshot, topology: Topology, rolled: bool) -> Effective | 
     config = next((v["configMap"]["name"] for v in volumes if v["name"] == names.CONFIG_VOLUME), "")
     parameters = fingerprint([config, wanted(snap.spec)])[:_HASH_LENGTH]
     version = versions.pop() if len(versions) == 1 else str(snap.spec.version)
-    return Effective(version=version, image=image, parameters_hash=parameters)
+    return Effective(version=version, image=image, parameters_hash=parameters, volume_size=_volume_size(snap))
+
+
+def _volume_size(snap: Snapshot) -> str | None:
+    """What the StatefulSets make; it differs between them only while volumes grow."""
+    return next((text for m in snap.desired if m["kind"] == "StatefulSet" and (text := size_text(m))), None)

@@ -9,11 +9,11 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.domain.actions import Target
 from cachecluster.domain.layout import layout_of
+from cachecluster.domain.records import formed_slots
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share, union
 from cachecluster.domain.snapshot import (
     NodeId,
     NodeView,
-    ObjectKey,
     Peer,
     Pod,
     Role,
@@ -224,9 +224,7 @@ def _zone(snap: Snapshot, pod: Pod, key: str) -> str | None:
 
 
 def _formed(snap: Snapshot, shard: str) -> SlotSet:
-    live = snap.children.get(ObjectKey("StatefulSet", shard))
-    text = live["metadata"].get("annotations", {}).get(names.ANNOTATION_FORMED, "") if live else ""
-    return SlotSet.parse(text)
+    return SlotSet.parse(formed_slots(snap.children, shard))
 
 
 def _owners(snap: Snapshot) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:

@@ -65,12 +65,33 @@ class KubeApi(Protocol):
         """Server-side apply of the status subresource."""
         ...
 
+    async def resize_pod(
+        self, namespace: str, name: str, uid: str, container: str, resources: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Change the resources of a running container; raises Rejected where that cannot be."""
+        ...
+
+    async def serves(self, api_version: str, resource: str) -> bool:
+        """Whether the API server has a resource or subresource, such as ``pods/resize``; by discovery."""
+        ...
+
     async def replace(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """PUT; metadata.resourceVersion is the precondition."""
         ...
 
     async def delete(
-        self, api_version: str, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None,
+        orphan: bool = False,
     ) -> None:
-        """Delete only the object that was seen; raises Conflict if it is another by now. Gone already is fine."""
+        """Delete only the object that was seen; raises Conflict if it is another by now. Gone already is fine.
+
+        ``orphan``: what it owns stays, without an owner.
+        """
         ...

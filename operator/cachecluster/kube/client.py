@@ -20,6 +20,7 @@ PAGE: Final = 500
 """Objects per list request, as many as client-go's pager asks for (k8s.io/client-go/tools/pager)."""
 _RESTARTS: Final = 3
 _JSON: Final = "application/json"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
 
@@ -134,6 +135,21 @@ class KubeClient:
         found = resource(api_version, kind)
         return await self._call(_Request("patch", "PATCH", found, namespace, name, None, self._ours, _MERGE, patch))
 
+    async def resize_pod(
+        self, namespace: str, name: str, uid: str, container: str, resources: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """See KubeApi."""
+        patch = {"metadata": {"uid": uid}, "spec": {"containers": [{"name": container, "resources": dict(resources)}]}}
+        found = resource("v1", "Pod")
+        return await self._call(
+            _Request("resize", "PATCH", found, namespace, name, "resize", self._ours, _STRATEGIC, patch)
+        )
+
+    async def serves(self, api_version: str, resource: str) -> bool:
+        """See KubeApi."""
+        listed = await self._call(_Request("discover", "GET", Resource(api_version, "APIResourceList", ""), None, None))
+        return any(found.get("name") == resource for found in listed.get("resources") or ())
+
     async def patch_status(
         self, api_version: str, kind: str, namespace: str, name: str, status: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -149,7 +165,15 @@ class KubeClient:
         return await self._call(_Request("status", "PATCH", found, namespace, name, "status", query, _APPLY, body))
 
     async def delete(
-        self, api_version: str, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None,
+        orphan: bool = False,
     ) -> None:
         """See KubeApi."""
         preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
@@ -157,7 +181,7 @@ class KubeClient:
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "preconditions": preconditions,
-            "propagationPolicy": "Background",
+            "propagationPolicy": "Orphan" if orphan else "Background",
         }
         found = resource(api_version, kind)
         try:

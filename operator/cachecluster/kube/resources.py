@@ -22,7 +22,8 @@ class Resource:
         parts = [root]
         if self.namespaced and namespace:
             parts += ["namespaces", quote(namespace, safe="")]
-        parts.append(self.plural)
+        if self.plural:
+            parts.append(self.plural)
         if name:
             parts.append(quote(name, safe=""))
         if subresource:
@@ -39,9 +40,11 @@ RESOURCES: Final = (
     Resource("v1", "Event", "events"),
     Resource("v1", "Node", "nodes", namespaced=False),
     Resource("apps/v1", "StatefulSet", "statefulsets"),
+    Resource("apps/v1", "ControllerRevision", "controllerrevisions"),
     Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Resource("coordination.k8s.io/v1", "Lease", "leases"),
+    Resource("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False),
     Resource(names.API_VERSION, names.KIND, names.PLURAL),
 )
 

@@ -8,15 +8,11 @@ from math import ceil
 from typing import Final
 
 from cachecluster.api.spec import CacheClusterSpec, PersistenceMode
+from cachecluster.domain.memory import memory_limit
 from cachecluster.domain.quantity import exact, to_bytes
 
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL: Final = ("m", "", "k", "M", "G", "T", "P", "E")
-
-MAXMEMORY_PERCENT: Final = 60
-"""maxmemory of the memory limit: a fork under writes copies up to as much memory as it shares (engine-facts §7: 87-98 %
-of the data under full random writes; far less for a cache that is mostly read), and replica buffers come on top. The
-same with and without replicas, so that a first replica neither restarts the primary nor takes memory away from it."""
 
 HOLD_SECONDS: Final = 30
 """Longest time for which the start guard keeps a former primary down (S5)."""
@@ -47,21 +43,6 @@ def _decimal(amount: Fraction) -> str:
     while thousandths and thousandths % 1000 == 0 and power < len(_DECIMAL) - 1:
         thousandths, power = thousandths // 1000, power + 1
     return f"{thousandths}{_DECIMAL[power]}" if thousandths else "0"
-
-
-def memory_limit(spec: CacheClusterSpec) -> int:
-    """Memory limit of a node in bytes; raises ValueError if there is none."""
-    if spec.resources.limits.memory is None:
-        raise ValueError("resources.limits.memory is missing; write for example 256Mi")
-    return to_bytes(spec.resources.limits.memory)
-
-
-def maxmemory(spec: CacheClusterSpec) -> int:
-    """Bytes of data that a node may hold: 60 % of its limit.
-
-    A node forks to write a snapshot, to rewrite its append-only file, and to send its data to a replica.
-    """
-    return memory_limit(spec) * MAXMEMORY_PERCENT // 100
 
 
 def grace_seconds(spec: CacheClusterSpec) -> int:

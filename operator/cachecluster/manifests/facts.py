@@ -53,3 +53,5 @@ class Facts:
     """The restart that a shard's pods are to have behind them, by shard index; absent: none was asked for."""
     remembered: frozenset[str] = frozenset()
     """Live parameters that may once have been set on a running node (ADR 0011)."""
+    volume_sizes: Mapping[int, str] = field(default_factory=dict)
+    """Size of the volumes in a shard's StatefulSet, by shard index: it stays so for a StatefulSet's whole life."""

@@ -5,6 +5,7 @@ from typing import Any, Final
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, PersistenceMode, ResourceList
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.resizing import fixed_hash
 from cachecluster.domain.snapshot import Manifest
 from cachecluster.manifests import amounts
 from cachecluster.manifests.facts import Facts
@@ -23,7 +24,7 @@ def shard_statefulset(spec: CacheClusterSpec, facts: Facts, shard: int, members:
     before the operator lowers it.
     """
     ref = facts.ref
-    template = _template(spec, facts, shard, config_name)
+    template = _marked(_template(spec, facts, shard, config_name))
     annotations = {names.ANNOTATION_TEMPLATE: fingerprint(template)}
     if formed := facts.formed.get(shard):
         annotations[names.ANNOTATION_FORMED] = str(formed)
@@ -46,6 +47,13 @@ def shard_statefulset(spec: CacheClusterSpec, facts: Facts, shard: int, members:
 def image(spec: CacheClusterSpec) -> str:
     """The image to run: the user's own, or upstream's for the version."""
     return spec.image or f"valkey/valkey:{spec.version}"
+
+
+def _marked(template: dict[str, Any]) -> dict[str, Any]:
+    """With the hash by which a pod tells later whether it can become like another template while it runs."""
+    metadata = template["metadata"]
+    annotations = {**metadata.get("annotations", {}), names.ANNOTATION_FIXED: fixed_hash(template)}
+    return {**template, "metadata": {**metadata, "annotations": dict(sorted(annotations.items()))}}
 
 
 def _template(spec: CacheClusterSpec, facts: Facts, shard: int, config_name: str) -> dict[str, Any]:
@@ -166,7 +174,7 @@ def _volume_claims(spec: CacheClusterSpec, facts: Facts, shard: int) -> dict[str
             "accessModes": ["ReadWriteOnce"],
             "volumeMode": "Filesystem",
             **({"storageClassName": storage_class} if storage_class is not None else {}),
-            "resources": {"requests": {"storage": amounts.memory(persistence.size)}},
+            "resources": {"requests": {"storage": facts.volume_sizes.get(shard) or amounts.memory(persistence.size)}},
         },
     }
     return {

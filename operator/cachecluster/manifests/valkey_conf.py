@@ -13,7 +13,6 @@ from cachecluster.domain.live_parameters import FILE, is_live
 from cachecluster.domain.parameter_types import normal
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
-from cachecluster.manifests.amounts import maxmemory
 
 DATA_DIRECTORY: Final = "/data"
 CONFIG_DIRECTORY: Final = "/etc/cachecluster/config"
@@ -69,7 +68,6 @@ def _operator_settings(spec: CacheClusterSpec, ref: ClusterRef) -> dict[str, str
         "daemonize": "no",
         "dbfilename": "dump.rdb",
         "dir": DATA_DIRECTORY,
-        "maxmemory": str(maxmemory(spec)),
         "port": str(names.CACHE_PORT),
         "protected-mode": "no",
         "repl-diskless-sync": "yes",

@@ -46,5 +46,9 @@ class Memory:
     """Keys that changed shards since the progress was last written."""
     refusals: dict[Parameters, tuple[str, float]] = field(default_factory=dict)
     """What an engine refused to set, with its words and when (Unix seconds)."""
+    resize_refusals: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Resizes that the API server refused, by pod uid and hash of the resources, and when (Unix seconds)."""
+    resizing_since: dict[str, float] = field(default_factory=dict)
+    """By uid of each pod whose kubelet is not done with a resize."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""

@@ -7,11 +7,14 @@ from typing import assert_never
 
 from cachecluster.domain.actions import (
     Action,
+    AdoptRevision,
     Apply,
     AssignSlots,
     Configure,
     CreateSystemSecret,
     Delete,
+    DetachPods,
+    ExpandVolume,
     Forget,
     LabelRole,
     Meet,
@@ -21,6 +24,8 @@ from cachecluster.domain.actions import (
     RemoveReplicas,
     Replicate,
     Reset,
+    ResizePod,
+    RestoreMetadata,
     RollPod,
     SettleShard,
     SettleSlots,
@@ -87,6 +92,16 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return object_actions.change_shard(action, context)
         case Delete():
             return object_actions.delete(action, context)
+        case ExpandVolume():
+            return object_actions.expand_volume(action, context)
+        case DetachPods():
+            return object_actions.detach_pods(action, context)
+        case RestoreMetadata():
+            return object_actions.restore_metadata(action, context)
+        case ResizePod():
+            return object_actions.resize_pod(action, context)
+        case AdoptRevision():
+            return object_actions.adopt_revision(action, context)
         case LabelRole():
             return object_actions.label_role(action, context)
         case Meet():

@@ -11,6 +11,7 @@ from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import members_by_shard, present_members
 from cachecluster.domain.live_parameters import remembered, wanted
 from cachecluster.domain.policies.infrastructure import owner_uid
+from cachecluster.domain.records import is_record
 from cachecluster.domain.requests import restarts
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
 from cachecluster.domain.snapshot import (
@@ -28,11 +29,14 @@ from cachecluster.domain.snapshot import (
 )
 from cachecluster.domain.topology import observe
 from cachecluster.domain.validity import read_spec
+from cachecluster.domain.volumes import present_sizes
 from cachecluster.engines.client import NodeError
 from cachecluster.kube.api import NotFound
 from cachecluster.manifests import Facts, Passwords, build
 from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.pods import parse_pod
+from cachecluster.reconcile.resizes import with_resizes
+from cachecluster.reconcile.storage_classes import storage_classes
 
 CHILD_KINDS: Final = (
     ("apps/v1", "StatefulSet"),
@@ -75,7 +79,7 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
         deps.kube.list("v1", "Pod", ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}"),
         *(deps.kube.list(v, k, ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}") for v, k in CHILD_KINDS),
     )
-    children = {key_of(o): o for objects in lists for o in objects}
+    children = {key_of(o): o for objects in lists for o in objects if not _stray_record(o, ref)}
     spec = read_spec(body["spec"], ref.name)
     if isinstance(spec, InvalidSpec):
         spec = replace(spec, paused=body["spec"].get("paused") is True)
@@ -105,10 +109,21 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
     if not isinstance(spec, InvalidSpec):
         present = present_members(ref.name, children, parsed)
         restarted = restarts(ref.name, members_by_shard(spec, present), snapshot.annotations, children)
-        facts = Facts(ref, deps.operator_namespace, passwords, _formed(snapshot), present, restarted, earlier)
+        facts = Facts(
+            ref,
+            deps.operator_namespace,
+            passwords,
+            _formed(snapshot),
+            present,
+            restarted,
+            earlier,
+            present_sizes(ref, children),
+        )
         desired = build(spec, facts)
         children |= await _unlabelled(ref, deps, desired, children)
-        snapshot = replace(snapshot, desired=desired, children=children)
+        classes = await storage_classes(deps.kube, ref, spec, children)
+        snapshot = replace(snapshot, desired=desired, children=children, storage_classes=classes)
+        snapshot = await with_resizes(snapshot, deps, memory)
     return Reading(snapshot, passwords)
 
 
@@ -120,6 +135,11 @@ async def _cluster(ref: ClusterRef, deps: Senses) -> dict[str, Any]:
     if body["metadata"]["uid"] != ref.uid or "deletionTimestamp" in body["metadata"]:
         raise Gone(str(ref))
     return body
+
+
+def _stray_record(body: Manifest, ref: ClusterRef) -> bool:
+    """What is written down of a StatefulSet of another cluster, or by somebody else, says nothing about ours."""
+    return is_record(key_of(body)) and owner_uid(body) != ref.uid
 
 
 def _passwords(ref: ClusterRef, children: Mapping[ObjectKey, Manifest]) -> Passwords | None:

@@ -4,19 +4,28 @@ from dataclasses import fields
 
 from cachecluster.api import names
 from cachecluster.domain.actions import (
+    AdoptRevision,
     Apply,
     CreateSystemSecret,
     Delete,
+    DetachPods,
+    ExpandVolume,
     LabelRole,
     RemoveReplicas,
+    ResizePod,
+    RestoreMetadata,
     RollPod,
     SettleShard,
 )
-from cachecluster.domain.drift import stamped
-from cachecluster.domain.snapshot import Manifest
-from cachecluster.kube.api import Conflict
+from cachecluster.domain.drift import in_force, stamped
+from cachecluster.domain.policies.infrastructure import owner_uid
+from cachecluster.domain.quantity import to_bytes
+from cachecluster.domain.records import tells_all
+from cachecluster.domain.snapshot import Manifest, ObjectKey
+from cachecluster.kube.api import Conflict, NotFound
 from cachecluster.manifests import Passwords, system_secret
 from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.pods import parse_pod
 
 API_VERSIONS = {
     "ConfigMap": "v1",
@@ -78,3 +87,90 @@ async def label_role(action: LabelRole, context: Context) -> None:
     """Merge the label into the pod, by its uid: a pod of the same name that came later is not touched."""
     patch = {"metadata": {"uid": action.uid, "labels": {names.LABEL_ROLE: action.role.value}}}
     await context.deps.kube.merge_patch("v1", "Pod", context.ref.namespace, action.pod, patch)
+
+
+async def expand_volume(action: ExpandVolume, context: Context) -> None:
+    """Raise what the claim asks for; it is never lowered, whatever was read before."""
+    live = await _live("v1", ObjectKey("PersistentVolumeClaim", action.claim), action.uid, context)
+    if to_bytes(live["spec"]["resources"]["requests"]["storage"]) >= to_bytes(action.size):
+        return
+    meta = {"uid": action.uid, "resourceVersion": live["metadata"]["resourceVersion"]}
+    patch = {"metadata": meta, "spec": {"resources": {"requests": {"storage": action.size}}}}
+    await context.deps.kube.merge_patch("v1", "PersistentVolumeClaim", context.ref.namespace, action.claim, patch)
+
+
+async def detach_pods(action: DetachPods, context: Context) -> None:
+    """Delete the StatefulSet alone, in the very version of which the record says everything (S2)."""
+    live = await _live("apps/v1", action.key, action.uid, context)
+    try:
+        record = await context.deps.kube.get("v1", "ConfigMap", context.ref.namespace, action.record.name)
+    except NotFound as e:
+        raise Doubt(f"{action.record} is gone") from e
+    if owner_uid(record) != context.ref.uid or not tells_all(record, live):
+        raise Doubt(f"{action.key} knows more by now than {action.record}")
+    try:
+        await context.deps.kube.delete(
+            "apps/v1",
+            action.key.kind,
+            context.ref.namespace,
+            action.key.name,
+            uid=action.uid,
+            resource_version=live["metadata"]["resourceVersion"],
+            orphan=True,
+        )
+    except Conflict as e:
+        raise Doubt(f"{action.key} has changed since it was read") from e
+
+
+async def restore_metadata(action: RestoreMetadata, context: Context) -> None:
+    """Merge what others had put there, by a manager of its own kind: our next apply does not take it away."""
+    patch = {"metadata": {"uid": action.uid, "labels": action.labels, "annotations": action.annotations}}
+    key = action.key
+    await context.deps.kube.merge_patch(API_VERSIONS[key.kind], key.kind, context.ref.namespace, key.name, patch)
+
+
+async def resize_pod(action: ResizePod, context: Context) -> None:
+    """Ask the kubelet for other resources; a pod of the same name that came later is not touched."""
+    kube, namespace = context.deps.kube, context.ref.namespace
+    body = await _live("v1", ObjectKey("Pod", action.pod), action.uid, context)
+    pod = parse_pod(body)
+    if pod is None:
+        raise Doubt(f"{action.pod} is none of our pods any more")
+    none = names.no_revision(context.ref.name, pod.shard)
+    if pod.revision != none:
+        meta = {"uid": action.uid, "resourceVersion": body["metadata"]["resourceVersion"]}
+        patch = {"metadata": {**meta, "labels": {names.LABEL_REVISION: none}}}
+        await kube.merge_patch("v1", "Pod", namespace, action.pod, patch)
+    context.require_leadership()
+    await kube.resize_pod(namespace, action.pod, action.uid, names.CONTAINER, action.resources)
+
+
+async def adopt_revision(action: AdoptRevision, context: Context) -> None:
+    """Label the pod, if it still has those resources and they still are what the newest revision asks for."""
+    kube, namespace = context.deps.kube, context.ref.namespace
+    body = await _live("v1", ObjectKey("Pod", action.pod), action.uid, context)
+    pod = parse_pod(body)
+    if pod is None or pod.shape is None or not in_force(action.resources, pod.shape.resources):
+        raise Doubt(f"{action.pod} has other resources by now")
+    try:
+        owner = await kube.get("apps/v1", "StatefulSet", namespace, names.shard_name(context.ref.name, pod.shard))
+    except NotFound as e:
+        raise Doubt(f"the StatefulSet of {action.pod} is gone") from e
+    status = owner.get("status", {})
+    current = status.get("observedGeneration", 0) >= owner["metadata"].get("generation", 0)
+    if not current or status.get("updateRevision") != action.revision:
+        raise Doubt(f"{action.pod} is to run another template by now")
+    meta = {"uid": action.uid, "resourceVersion": body["metadata"]["resourceVersion"]}
+    patch = {"metadata": {**meta, "labels": {names.LABEL_REVISION: action.revision}}}
+    await kube.merge_patch("v1", "Pod", namespace, action.pod, patch)
+
+
+async def _live(api_version: str, key: ObjectKey, uid: str, context: Context) -> Manifest:
+    """The object that was seen, as it is now; raises Doubt if it is gone or another one."""
+    try:
+        live = await context.deps.kube.get(api_version, key.kind, context.ref.namespace, key.name)
+    except NotFound as e:
+        raise Doubt(f"{key} is gone") from e
+    if live["metadata"]["uid"] != uid or "deletionTimestamp" in live["metadata"]:
+        raise Doubt(f"{key} is another object by now")
+    return live

@@ -8,7 +8,8 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
-from cachecluster.domain.actions import Configure
+from cachecluster.domain.actions import Configure, ResizePod
+from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
 from cachecluster.domain.progress import resharding_before, resharding_news
@@ -67,8 +68,11 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassR
 
 def _remember_refusals(outcomes: Sequence[Outcome], memory: Memory, now: float) -> None:
     for outcome in outcomes:
-        if outcome.refused and outcome.error is not None and isinstance(outcome.step.action, Configure):
-            memory.refusals[outcome.step.action.parameters] = (outcome.error, now)
+        action = outcome.step.action
+        if outcome.refused and outcome.error is not None and isinstance(action, Configure):
+            memory.refusals[action.parameters] = (outcome.error, now)
+        if outcome.rejected and isinstance(action, ResizePod):
+            memory.resize_refusals[action.uid, fingerprint(action.resources)] = now
 
 
 def _requeue(plan: Plan, outcomes: Sequence[Outcome]) -> float | None:

@@ -1,23 +1,29 @@
 """Pods as the API server describes them, reduced to what decisions need."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Container, ContainerState, Pod, PodShape
+from cachecluster.domain.quantity import same, to_bytes
+from cachecluster.domain.snapshot import Container, ContainerState, Pod, PodShape, Resize, ResizeState
 
+_RESIZES: Final = {
+    "Deferred": ResizeState.DEFERRED,
+    "Infeasible": ResizeState.INFEASIBLE,
+    "Error": ResizeState.FAILED,
+}
+"""By the reason of the pod's condition."""
 LAST_LINE: Final = 300
 """Characters of a process's last line that are worth showing."""
 
 
 def parse_pod(body: Mapping[str, Any]) -> Pod | None:
-    """A Pod object of one of our StatefulSets; None for a pod that is none of its members."""
+    """A Pod object of one of our StatefulSets, which may be between two lives; None for a pod that is no member."""
     meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     labels = meta.get("labels", {})
     ordinal, shard = meta["name"].rpartition("-")[2], labels.get(names.LABEL_SHARD, "")
-    controlled = any(o.get("kind") == "StatefulSet" and o.get("controller") for o in meta.get("ownerReferences", ()))
-    if not (controlled and ordinal.isdecimal() and shard.isdecimal()):
+    if not (_is_member(meta) and ordinal.isdecimal() and shard.isdecimal()):
         return None
     conditions = {c["type"]: c for c in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
@@ -33,11 +39,61 @@ def parse_pod(body: Mapping[str, Any]) -> Pod | None:
         deleting="deletionTimestamp" in meta,
         created_at=_seconds(meta["creationTimestamp"]),
         unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
-        revision=labels.get("controller-revision-hash", ""),
+        revision=labels.get(names.LABEL_REVISION, ""),
         role_label=labels.get(names.LABEL_ROLE),
         container=_container(status),
         shape=_shape(meta, spec),
+        memory_limit=_bytes(_actual_memory(status) or _asked_memory(spec)),
+        memory_asked=_bytes(_asked_memory(spec)),
+        resize=_resize(meta, spec, status),
     )
+
+
+def _engine(listed: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next((c for c in listed if c["name"] == names.CONTAINER), {})
+
+
+def _asked_memory(spec: Mapping[str, Any]) -> str | None:
+    found: str | None = _engine(spec.get("containers", ())).get("resources", {}).get("limits", {}).get("memory")
+    return found
+
+
+def _actual_memory(status: Mapping[str, Any]) -> str | None:
+    """As the kubelet has it in force; before Kubernetes 1.33 it does not say."""
+    resources = _engine(status.get("containerStatuses", ())).get("resources") or {}
+    found: str | None = resources.get("limits", {}).get("memory")
+    return found
+
+
+def _bytes(text: str | None) -> int | None:
+    return to_bytes(text) if text is not None else None
+
+
+def _resize(meta: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> Resize | None:
+    """What the kubelet says of the resources that the spec asks for (kubernetes.io, "Resize CPU and Memory Resources
+    assigned to Containers"); what it has said of an earlier request counts no more.
+    """
+    generation = meta.get("generation", 0)
+    if status.get("observedGeneration", generation) < generation:
+        return Resize(ResizeState.UNDER_WAY, "")
+    for kind in ("PodResizePending", "PodResizeInProgress"):
+        found = next((c for c in status.get("conditions", ()) if c["type"] == kind and c["status"] == "True"), None)
+        if found is None:
+            continue
+        current = found.get("observedGeneration", generation) >= generation
+        state = _RESIZES.get(found.get("reason", ""), ResizeState.UNDER_WAY) if current else ResizeState.UNDER_WAY
+        return Resize(state, found.get("message", "") if current else "")
+    asked, actual = _asked_memory(spec), _actual_memory(status)
+    differs = asked is not None and actual is not None and not same(asked, actual)
+    return Resize(ResizeState.UNDER_WAY, "") if differs else None
+
+
+def _is_member(meta: Mapping[str, Any]) -> bool:
+    """Controlled by a StatefulSet; or made by one that has let its pods go, which nobody controls just now."""
+    controllers = [o for o in meta.get("ownerReferences", ()) if o.get("controller")]
+    if controllers:
+        return bool(controllers[0].get("kind") == "StatefulSet")
+    return bool(meta.get("labels", {}).get(names.LABEL_POD_NAME) == meta["name"])
 
 
 def _shape(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> PodShape | None:
@@ -52,6 +108,7 @@ def _shape(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> PodShape | None:
         live=configs.get(names.LIVE_VOLUME, ""),
         labels=meta.get("labels", {}),
         annotations=meta.get("annotations", {}),
+        grace=spec.get("terminationGracePeriodSeconds"),
     )
 
 

@@ -1,11 +1,19 @@
-"""What a deleted CacheCluster needs beyond garbage collection: volumes by policy, and its system Secret let go."""
+"""What a deleted CacheCluster needs beyond garbage collection: pods without an owner, volumes by policy, its system
+Secret let go."""
+
+from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import DeletionPolicy
+from cachecluster.domain.drift import key_of
 from cachecluster.domain.policies.infrastructure import owner_uid
-from cachecluster.domain.snapshot import ClusterRef
+from cachecluster.domain.records import is_record
+from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.kube.api import NotFound
 from cachecluster.reconcile.dependencies import Dependencies
+from cachecluster.reconcile.pods import parse_pod
+
+REVISION: Final = ("apps/v1", "ControllerRevision")
 
 
 async def tear_down(ref: ClusterRef, deps: Dependencies) -> None:
@@ -13,18 +21,37 @@ async def tear_down(ref: ClusterRef, deps: Dependencies) -> None:
 
     Everything else goes by owner references. Safe to repeat; raises KubeError.
     """
-    if await _volumes_are_to_go(ref, deps):
-        await _delete_volumes(ref, deps)
+    body = await _dying(ref, deps)
+    if body is not None:
+        await _delete_detached(ref, deps)
+        if body["spec"].get("deletionPolicy") == DeletionPolicy.DELETE:
+            await _delete_volumes(ref, deps)
     await _release_passwords(ref, deps)
 
 
-async def _volumes_are_to_go(ref: ClusterRef, deps: Dependencies) -> bool:
-    """Only at the explicit word of the cluster that is being deleted; in doubt they stay."""
+async def _dying(ref: ClusterRef, deps: Dependencies) -> Manifest | None:
+    """The cluster that is being deleted; None if it is gone already: in doubt its volumes stay."""
     try:
         body = await deps.kube.get(names.API_VERSION, names.KIND, ref.namespace, ref.name)
     except NotFound:
-        return False
-    return bool(body["metadata"]["uid"] == ref.uid and body["spec"].get("deletionPolicy") == DeletionPolicy.DELETE)
+        return None
+    return body if body["metadata"]["uid"] == ref.uid else None
+
+
+async def _delete_detached(ref: ClusterRef, deps: Dependencies) -> None:
+    """While a StatefulSet is being created again, garbage collection finds neither its pods nor its revisions."""
+    ours = f"{names.LABEL_CLUSTER}={ref.name}"
+    records = await deps.kube.list("v1", "ConfigMap", ref.namespace, ours)
+    shards = {key_of(r).name.removesuffix(names.RECORD_SUFFIX) for r in records if is_record(key_of(r))}
+    for body in await deps.kube.list("v1", "Pod", ref.namespace, ours):
+        pod = parse_pod(body)
+        controlled = any(o.get("controller") for o in body["metadata"].get("ownerReferences", ()))
+        if pod is not None and (not controlled or names.shard_name(ref.name, pod.shard) in shards):
+            await deps.kube.delete("v1", "Pod", ref.namespace, pod.name, uid=pod.uid, resource_version=None)
+    for revision in await deps.kube.list(*REVISION, ref.namespace, ours) if shards else ():
+        meta = revision["metadata"]
+        if meta["name"].rpartition("-")[0] in shards:
+            await deps.kube.delete(*REVISION, ref.namespace, meta["name"], uid=meta["uid"], resource_version=None)
 
 
 async def _delete_volumes(ref: ClusterRef, deps: Dependencies) -> None:

@@ -13,6 +13,12 @@ from tests.simulation.engine.disk import Disk, Dump, NodesConf, SavedRow
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.table import Address, Row
 
+
+def used_memory(node: "Node") -> int:
+    """INFO memory: used_memory in bytes."""
+    return 1_000_000 + node.ballast + node.keys
+
+
 CRON_SECONDS: Final = 0.1
 SLOTS_LOST: Final = "slots lost to another shard"
 """Why a primary gives keys up that it still held when its slots went to another."""
@@ -86,7 +92,10 @@ class Node:
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
         major, minor = self.config.version
-        self.parameters: dict[str, str] = {**DEFAULTS[f"{major}.{minor}"], **self.config.live}
+        own = {"maxmemory": "0"}
+        self.parameters: dict[str, str] = {**DEFAULTS[f"{major}.{minor}"], **own, **self.config.live}
+        self.ballast = 0
+        """Bytes that it uses beside what the writers write."""
         self.operator_sessions = 0
         """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf

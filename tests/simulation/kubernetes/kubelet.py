@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cachecluster.api import names
+from cachecluster.domain.quantity import to_bytes
 from tests.simulation.clock import Clock
 from tests.simulation.engine.disk import Disk
 from tests.simulation.engine.network import Network
-from tests.simulation.engine.node import Node
+from tests.simulation.engine.node import Node, used_memory
 from tests.simulation.kubernetes.container import Environment, HandOver, is_ready
 from tests.simulation.kubernetes.startup import Startup
 from tests.simulation.kubernetes.store import Key, Object, Store, rfc3339
@@ -42,6 +43,10 @@ class Sandbox:
     waiting: str = "ContainerCreating"
     ended: dict[str, Any] | None = None
     going: bool = False
+    resources: Object | None = None
+    """In force; None before it is set up."""
+    resizing: str = ""
+    """Reason of the condition PodResizePending (Deferred, Infeasible) or PodResizeInProgress (Error)."""
     restart_times: list[float] = field(default_factory=list)
 
     @property
@@ -63,6 +68,8 @@ class Kubelets:
         """Images that no registry has."""
         self.crashing_images: set[str] = set()
         """Images whose process ends at once."""
+        self.no_room: dict[str, str] = {}
+        """Pods that cannot grow, with the reason (Deferred, Infeasible)."""
         self.slow_start = 0.3
         self.reuse_addresses = True
         """The address of a pod that is gone is the next one given out; else it is never given out again."""
@@ -84,6 +91,9 @@ class Kubelets:
             box = Sandbox(key, uid, body["spec"]["nodeName"], self._disk(key, uid, body))
             self.sandboxes[uid] = box
             self.clock.later(self.slow_start * (0.3 + self._chance.random()), self._set_up, box)
+        box = self.sandboxes[uid]
+        if box.resources is not None and box.resources != _engine(body)["resources"]:
+            self.clock.later(0.1 + 0.9 * self._chance.random(), self._resize, box)
         if "deletionTimestamp" in body["metadata"] and not self.sandboxes[uid].going:
             self.sandboxes[uid].going = True
             self.clock.later(0.02 + 0.1 * self._chance.random(), self._tear_down, self.sandboxes[uid])
@@ -113,6 +123,7 @@ class Kubelets:
             return
         box.ip = box.ip or self._free.pop()
         self._mount(box, pod)
+        box.resources = _engine(pod)["resources"]
         image = _engine(pod)["image"]
         if image in self.bad_images:
             box.waiting = "ImagePullBackOff"
@@ -120,6 +131,22 @@ class Kubelets:
             return
         self._run(box)
         self.clock.later(PROBE_SECONDS * self._chance.random(), self._probe, box)
+
+    def _resize(self, box: Sandbox) -> None:
+        """In place, where there is room, and not below what is in use."""
+        pod = self._pod(box)
+        if pod is None or box.going or box.resources == (wanted := _engine(pod)["resources"]):
+            return
+        used = used_memory(box.node) if box.node is not None else 0
+        box.resizing = self.no_room.get(box.key.name, "")
+        if not box.resizing and to_bytes(wanted["limits"]["memory"]) <= used:
+            box.resizing = "Error"
+        if box.resizing:
+            self._report(box)
+            self.clock.later(5.0, self._resize, box)
+            return
+        box.resources = wanted
+        self._report(box)
 
     def _mount(self, box: Sandbox, pod: Object) -> None:
         """Files of ConfigMaps and Secrets; they follow their objects, but late."""
@@ -233,6 +260,11 @@ class Kubelets:
             container["lastState"] = {"terminated": box.ended}
         conditions = [c for c in pod["status"].get("conditions", ()) if c["type"] == "PodScheduled"]
         conditions.append({"type": "Ready", "status": "True" if box.ready else "False"})
+        if box.resources is not None:
+            container["resources"] = box.resources
+        if box.resizing:
+            kind = "PodResizeInProgress" if box.resizing == "Error" else "PodResizePending"
+            conditions.append({"type": kind, "status": "True", "reason": box.resizing, "message": "no room"})
         status = {
             "phase": "Running" if box.started_at is not None else "Pending",
             "conditions": conditions,

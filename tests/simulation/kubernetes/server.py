@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from cachecluster.domain.quantity import to_bytes
 from cachecluster.kube.api import Conflict, NotFound, Rejected
 from tests.simulation.kubernetes.store import Key, Object, Store, key_of
 
@@ -19,6 +20,10 @@ class Server:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.resources = {"pods/resize"}
+        """Of v1, by discovery."""
+        self.unresizable: set[str] = set()
+        """Pods whose resize is refused."""
         self.on_delete: list[Callable[[str, str], None]] = []
         """Told what a client is about to delete: kind and name."""
 
@@ -63,6 +68,19 @@ class Server:
         self._check(live, merged)
         return self.store.update(merged)
 
+    def resize(self, namespace: str, name: str, uid: str, container: str, resources: Mapping[str, Any]) -> Object:
+        """PATCH of pods/resize: amounts change; the quality of service class does not, and no amount comes or goes."""
+        if "pods/resize" not in self.resources:
+            raise NotFound("the server could not find the requested resource")
+        live = self.read("Pod", namespace, name)
+        _same(live, uid)
+        found = next(c for c in live["spec"]["containers"] if c["name"] == container)
+        before, after = found["resources"], _copy(resources)
+        if any(before[k].keys() != after[k].keys() for k in ("limits", "requests")) or name in self.unresizable:
+            raise Rejected(f"Pod {name} is invalid: resources cannot be changed like that")
+        found["resources"] = after
+        return self.store.update(live)
+
     def apply_status(self, kind: str, namespace: str, name: str, status: Mapping[str, Any]) -> Object:
         """The whole status, by its one manager."""
         live = self.read(kind, namespace, name)
@@ -77,14 +95,16 @@ class Server:
         self._check(live, body)
         return self.store.update(body)
 
-    def delete(self, kind: str, namespace: str, name: str, uid: str, resource_version: str | None) -> None:
-        """DELETE with preconditions; gone already is fine."""
+    def delete(
+        self, kind: str, namespace: str, name: str, uid: str, resource_version: str | None, *, orphan: bool = False
+    ) -> None:
+        """DELETE with preconditions; gone already is fine. ``orphan``: what it owns stays."""
         live = self.store.get(Key(kind, namespace, name))
         if live is not None:
             _same(live, uid, resource_version)
             for listener in self.on_delete:
                 listener(kind, name)
-            self.store.delete(Key(kind, namespace, name))
+            (self.store.delete_alone if orphan else self.store.delete)(Key(kind, namespace, name))
 
     def _check(self, live: Object, merged: Object) -> None:
         kind, name = live["kind"], live["metadata"]["name"]
@@ -95,8 +115,22 @@ class Server:
             changed = {f for f in fields if live["spec"].get(f) != merged["spec"].get(f)}
             if changed - STATEFULSET_MUTABLE:
                 raise Rejected(f"StatefulSet {name} is invalid: spec: Forbidden: updates to {sorted(changed)}")
+        if kind == "PersistentVolumeClaim":
+            self._check_claim(live, merged)
         if kind == "Service" and live["spec"].get("clusterIP") not in (None, merged["spec"].get("clusterIP")):
             raise Rejected(f"Service {name} is invalid: spec.clusterIP: field is immutable")
+
+    def _check_claim(self, live: Object, merged: Object) -> None:
+        """Claims can only grow, and only where their StorageClass says so (admission PersistentVolumeClaimResize)."""
+        name = live["metadata"]["name"]
+        before, after = (to_bytes(o["spec"]["resources"]["requests"]["storage"]) for o in (live, merged))
+        if after < before:
+            raise Rejected(f"PersistentVolumeClaim {name} is invalid: field can not be less than previous value")
+        found = self.store.get(Key("StorageClass", "", live["spec"].get("storageClassName", "")))
+        if after > before and not (found or {}).get("allowVolumeExpansion"):
+            raise Rejected(
+                f"PersistentVolumeClaim {name} is forbidden: only dynamically provisioned pvc can be resized"
+            )
 
 
 def _copy(value: Any) -> Any:

@@ -36,7 +36,7 @@ class Startup:
             self.network.clock.later(0.05, fail, FOREIGN_VOLUME_EXIT, message)
             return
         config = self.environment.config
-        bad = commands.unusable(DEFAULTS[".".join(map(str, config.version))], config.live)
+        bad = commands.unusable({**DEFAULTS[".".join(map(str, config.version))], "maxmemory": ""}, config.live)
         if bad is not None:
             self.network.clock.later(0.05, fail, 1, f"FATAL CONFIG FILE ERROR: {bad}")
             return

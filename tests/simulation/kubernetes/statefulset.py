@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from typing import Final
 
 from tests.simulation.clock import Clock
 from tests.simulation.kubernetes.store import Key, Object, Store, key_of
@@ -12,6 +13,10 @@ def ready(pod: Object) -> bool:
     """Running and Ready."""
     conditions = pod.get("status", {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+STORAGE_CLASS: Final = "standard"
+"""The cluster's default."""
 
 
 class StatefulSets:
@@ -41,18 +46,33 @@ class StatefulSets:
     def _sync(self, key: Key) -> None:
         self._queued.discard(key)
         sts = self.store.get(key)
-        if sts is None:
+        if sts is None or "orphan" in sts["metadata"].get("finalizers", ()):
             return
         update = self._revision(sts, sts["spec"]["template"])
         current = sts.get("status", {}).get("currentRevision") or update
         if not self.store.exists(Key("ControllerRevision", key.namespace, current)):
             current = update
         if "deletionTimestamp" not in sts["metadata"]:
+            self._adopt(sts)
             self._create_missing(sts, current, update)
             self._delete_surplus(sts)
             pods = self._pods(sts)
             self._replace_outdated(sts, pods, update)
         self._report(sts, self._pods(sts), current, update)
+
+    def _adopt(self, sts: Object) -> None:
+        """Pods of the right names and labels that nobody controls (ControllerRefManager)."""
+        meta, wanted = sts["metadata"], sts["spec"]["selector"]["matchLabels"]
+        owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": meta["name"], "uid": meta["uid"]}
+        for key, body in list(self.store.bodies()):
+            labels, base = body["metadata"].get("labels", {}), key.name.rpartition("-")[0]
+            free = not body["metadata"].get("ownerReferences")
+            fits = key.namespace == meta["namespace"] and base == meta["name"] and free
+            if fits and key.kind == "ControllerRevision":
+                self.store.update({**body, "metadata": {**body["metadata"], "ownerReferences": [owner]}})
+            elif fits and key.kind == "Pod" and all(labels.get(k) == v for k, v in wanted.items()):
+                owners = [{**owner, "controller": True, "blockOwnerDeletion": True}]
+                self.store.update({**body, "metadata": {**body["metadata"], "ownerReferences": owners}})
 
     def _pods(self, sts: Object) -> dict[int, Object]:
         meta = sts["metadata"]
@@ -77,6 +97,7 @@ class StatefulSets:
                     "metadata": {
                         "name": name,
                         "namespace": meta["namespace"],
+                        "labels": dict(template["metadata"].get("labels", {})),
                         "ownerReferences": [{**owner, "controller": True}],
                     },
                     "data": template,
@@ -119,7 +140,7 @@ class StatefulSets:
                     "annotations": dict(template["metadata"].get("annotations", {})),
                     "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
                 },
-                "spec": dict(template["spec"]),
+                "spec": _completed(template["spec"]),
                 "status": {"phase": "Pending"},
             }
         )
@@ -143,7 +164,8 @@ class StatefulSets:
                     "apiVersion": "v1",
                     "kind": "PersistentVolumeClaim",
                     "metadata": {**template["metadata"], "name": name, "namespace": namespace},
-                    "spec": template["spec"],
+                    "spec": {"storageClassName": STORAGE_CLASS, **template["spec"]},
+                    "status": {"phase": "Bound", "capacity": dict(template["spec"]["resources"]["requests"])},
                 }
             )
 
@@ -184,3 +206,13 @@ class StatefulSets:
             "updateRevision": update,
         }
         self.store.update(live)
+
+
+def _completed(spec: Object) -> Object:
+    """A pod's spec with the requests that follow from its limits (defaulting of the API server)."""
+
+    def completed(container: Object) -> Object:
+        limits, requests = (container.get("resources", {}).get(kind, {}) for kind in ("limits", "requests"))
+        return {**container, "resources": {"limits": dict(limits), "requests": {**limits, **requests}}}
+
+    return {**spec, "containers": [completed(c) for c in spec["containers"]]}

@@ -138,6 +138,27 @@ class Store:
         else:
             self.remove(key)
 
+    def delete_alone(self, key: Key) -> None:
+        """Ask for deletion of the object alone: the garbage collector frees what it owns first, one by one."""
+        body = self.get(key)
+        if body is not None and "deletionTimestamp" not in body["metadata"]:
+            body["metadata"]["deletionTimestamp"] = rfc3339(self.clock.now())
+            body["metadata"]["finalizers"] = [*body["metadata"].get("finalizers", ()), "orphan"]
+            self._put(body)
+            self.clock.later(0.02 + 0.2 * self._chance.random(), self._free, key, body["metadata"]["uid"])
+
+    def _free(self, key: Key, uid: str) -> None:
+        for _, body in list(self.bodies()):
+            owners = body["metadata"].get("ownerReferences", ())
+            kept = [o for o in owners if o["uid"] != uid]
+            if len(kept) < len(owners):
+                self.update({**body, "metadata": {**body["metadata"], "ownerReferences": kept}})
+                self.clock.later(0.01 + 0.05 * self._chance.random(), self._free, key, uid)
+                return
+        owner = self.get(key)
+        if owner is not None and owner["metadata"]["uid"] == uid:
+            self.remove(key)
+
     def remove(self, key: Key) -> None:
         """Gone; what it owned follows."""
         table = self._tables.get((key.kind, key.namespace), {})

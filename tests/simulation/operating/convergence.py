@@ -7,6 +7,7 @@ from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_types import normal
+from cachecluster.domain.quantity import to_bytes
 from cachecluster.domain.slots import NO_SLOTS, SLOT_COUNT
 from cachecluster.domain.snapshot import ClusterRef, Role
 from cachecluster.manifests import Facts, Passwords, build
@@ -32,6 +33,8 @@ def unconverged(world: "World", ref: ClusterRef) -> list[str]:
     missing += _slot_problems(nodes, topology["shards"])
     if operator.looking:
         missing.append("a pass is under way")
+    missing += _volume_problems(world, ref)
+    missing += _memory_problems(world, ref, boxes)
     missing += _parameter_problems(nodes, CacheClusterSpec.parse(world.cluster(ref)["spec"]))
     if operator.way.dead or operator.last is None:
         missing.append("no operator has finished a pass")
@@ -99,6 +102,33 @@ def _parameter_problems(nodes: list[Node], spec: CacheClusterSpec) -> list[str]:
         for name, value in values.items()
         if normal(name, node.parameters.get(name, "")) != value
     ]
+
+
+def _memory_problems(world: "World", ref: ClusterRef, boxes: list[Sandbox]) -> list[str]:
+    """Every container has the spec's limit in force."""
+    limit = to_bytes(world.cluster(ref)["spec"]["resources"]["limits"]["memory"])
+    found = {b.key.name: to_bytes((b.resources or {}).get("limits", {}).get("memory", "0")) for b in boxes}
+    return [f"{name} has {actual} bytes of memory" for name, actual in found.items() if actual != limit]
+
+
+def _volume_problems(world: "World", ref: ClusterRef) -> list[str]:
+    """Every volume and every StatefulSet is as large as the spec says, unless the StorageClass forbids it."""
+    persistence = world.cluster(ref)["spec"].get("persistence", {})
+    size, allowed = persistence.get("size"), world.resizer.allowed
+    problems = []
+    for key, body in world.store.bodies():
+        if key.name.endswith(names.RECORD_SUFFIX):
+            problems.append(f"{key.name} is left")
+        if size is None or not allowed or not key.name.startswith((f"{ref.name}-", f"data-{ref.name}-")):
+            continue
+        if key.kind == "StatefulSet" and body["spec"]["replicas"] > 0:
+            made = [t["spec"]["resources"]["requests"]["storage"] for t in body["spec"]["volumeClaimTemplates"]]
+            problems += [f"{key.name} makes volumes of {text}" for text in made if to_bytes(text) < to_bytes(size)]
+        used = any(f"data-{box.key.name}" == key.name for box in world.boxes(ref.name))
+        if key.kind == "PersistentVolumeClaim" and used:
+            given = body["status"]["capacity"]["storage"]
+            problems += [f"{key.name} has {given}"] if to_bytes(given) < to_bytes(size) else []
+    return problems
 
 
 def _slot_problems(nodes: list[Node], shards: int) -> list[str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.records import FILE
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import SlotState
@@ -200,6 +201,8 @@ class Watch:
 
     def deleting(self, kind: str, name: str) -> None:
         """The operator deletes an object."""
+        if kind == "StatefulSet":
+            self._deleting_set(name)
         if kind != "ConfigMap":
             return
         for key, body in self.world.store.bodies():
@@ -208,6 +211,15 @@ class Watch:
             used = any(v.get("configMap", {}).get("name") == name for v in volumes)
             if used and (key.kind == "Pod" or self._is_current(key)):
                 self.world.violate("S11", f"ConfigMap {name} goes although {key.kind} {key.name} needs it")
+
+    def _deleting_set(self, name: str) -> None:
+        """What the shard has served must be written down elsewhere, unless the whole cluster goes."""
+        found = {(k.kind, k.name): b for k, b in self.world.store.bodies()}
+        body, record = found["StatefulSet", name], found.get(("ConfigMap", f"{name}-record"), {})
+        formed = body["metadata"].get("annotations", {}).get(names.ANNOTATION_FORMED, "")
+        owner = found.get((names.KIND, name.rpartition("-")[0]), {"metadata": {"deletionTimestamp": "gone"}})
+        if "deletionTimestamp" not in owner["metadata"] and formed not in record.get("data", {}).get(FILE, ""):
+            self.world.violate("S2", f"StatefulSet {name} goes and nothing tells that it has served {formed}")
 
     def _is_current(self, revision: Key) -> bool:
         sets = self.world.store.select("StatefulSet", revision.namespace)

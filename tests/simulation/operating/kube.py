@@ -40,6 +40,18 @@ class Kube:
             f"patch {kind} {name} {patch}", lambda: self._server.merge_patch(kind, namespace, name, patch)
         )
 
+    async def resize_pod(
+        self, namespace: str, name: str, uid: str, container: str, resources: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """PATCH resize."""
+        return await self._way.kube_write(
+            f"resize Pod {name} {resources}", lambda: self._server.resize(namespace, name, uid, container, resources)
+        )
+
+    async def serves(self, api_version: str, resource: str) -> bool:
+        """Discovery."""
+        return await self._way.kube_read(lambda _: resource in self._server.resources)
+
     async def patch_status(
         self, api_version: str, kind: str, namespace: str, name: str, status: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -54,11 +66,20 @@ class Kube:
         return await self._way.kube_write(_what("replace", manifest), lambda: self._server.replace(manifest))
 
     async def delete(
-        self, api_version: str, kind: str, namespace: str, name: str, *, uid: str, resource_version: str | None
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str | None,
+        orphan: bool = False,
     ) -> None:
         """DELETE."""
         await self._way.kube_write(
-            f"delete {kind} {name}", lambda: self._server.delete(kind, namespace, name, uid, resource_version)
+            f"delete {kind} {name}{' alone' if orphan else ''}",
+            lambda: self._server.delete(kind, namespace, name, uid, resource_version, orphan=orphan),
         )
 
 

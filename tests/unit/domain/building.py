@@ -8,6 +8,7 @@ from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import key_of, stamped, with_partition
 from cachecluster.domain.layout import members_by_shard
+from cachecluster.domain.memory import PARAMETER, maxmemory
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import (
     ClusterRef,
@@ -243,7 +244,7 @@ class Cluster:
             current_epoch=9,
             quarantined=node.quarantined,
             peers=(myself, *others, *self.ghosts),
-            parameters=node.parameters,
+            parameters={PARAMETER: str(maxmemory(self.spec)), **node.parameters},
         )
 
 

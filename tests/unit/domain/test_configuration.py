@@ -12,6 +12,7 @@ from cachecluster.domain.actions import Apply, Configure
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.live_parameters import noted as names_in
 from cachecluster.domain.live_parameters import remembered
+from cachecluster.domain.memory import maxmemory
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.plan import Outcome
 from cachecluster.domain.planner import plan
@@ -20,6 +21,7 @@ from cachecluster.domain.status import derive
 from cachecluster.manifests.config import live_config_map
 from tests.unit.domain.building import NOW, REF, as_live, formed, spec_of
 
+OWN = f"maxmemory {maxmemory(spec_of())}\n"
 NODES = [f"cart-{shard}-{ordinal}" for shard in range(3) for ordinal in range(2)]
 
 
@@ -48,8 +50,8 @@ def situation(
 def test_an_unnoted_parameter_is_noted_before_any_node_is_told() -> None:
     (step,) = plan(situation({"hz": 20}, {"hz": 20, "timeout": 5}, {"hz": "20", "timeout": "0"})).steps
     assert isinstance(step.action, Apply)
-    assert step.action.manifest["metadata"]["annotations"][names.ANNOTATION_LIVE_NAMES] == "hz timeout"
-    assert step.action.manifest["data"]["live.conf"] == "hz 20\n", "nothing that no node has confirmed"
+    assert step.action.manifest["metadata"]["annotations"][names.ANNOTATION_LIVE_NAMES] == "hz maxmemory timeout"
+    assert step.action.manifest["data"]["live.conf"] == f"hz 20\n{OWN}", "nothing that no node has confirmed"
     assert step.action.resource_version == "1", "what another one has noted meanwhile is not forgotten"
 
 
@@ -66,7 +68,7 @@ def test_every_node_is_told_at_once_and_all_in_one_command() -> None:
 def test_what_every_node_has_confirmed_is_written_down() -> None:
     (step,) = plan(situation({"hz": 20}, {"hz": 50}, {"hz": "50"})).steps
     assert isinstance(step.action, Apply)
-    assert step.action.manifest["data"]["live.conf"] == "hz 50\n"
+    assert step.action.manifest["data"]["live.conf"] == f"hz 50\n{OWN}"
     assert step.action.resource_version == "1"
 
 
@@ -82,8 +84,8 @@ def test_a_parameter_that_is_taken_back_gets_the_engines_own_value_and_stays_not
     assert step.action.parameters == (("hz", "10"),)
     (step,) = plan(situation({"hz": 20}, {}, {"hz": "10"})).steps
     assert isinstance(step.action, Apply)
-    assert step.action.manifest["data"]["live.conf"] == ""
-    assert step.action.manifest["metadata"]["annotations"][names.ANNOTATION_LIVE_NAMES] == "hz"
+    assert step.action.manifest["data"]["live.conf"] == OWN
+    assert step.action.manifest["metadata"]["annotations"][names.ANNOTATION_LIVE_NAMES] == "hz maxmemory"
 
 
 def test_only_the_node_that_differs_is_set_back_and_it_is_said() -> None:
@@ -172,7 +174,7 @@ def test_one_that_is_deleted_under_running_pods_comes_back_without_values_and_wi
     pods = tuple(replace(p, shape=shape) for p in snap.pods)
     (step,) = plan(replace(snap, pods=pods, children={k: o for k, o in snap.children.items() if k != key})).steps
     assert isinstance(step.action, Apply)
-    assert step.action.manifest["data"] == {"live.conf": ""}
+    assert step.action.manifest["data"] == {"live.conf": OWN}
     assert remembered(None, pods, key.name, "8.1") == DEFAULTS["8.1"].keys()
     assert remembered(None, snap.pods, key.name, "8.1") == frozenset()
 

@@ -1,12 +1,14 @@
 """Which parameters change on a running node, and when a node has the value that is wanted."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from cachecluster.api.spec import EngineVersion
+from cachecluster.api.spec import CacheClusterSpec, EngineVersion
 from cachecluster.domain.live_parameters import is_live, lacking, noted, outstanding, same_family, wanted
+from cachecluster.domain.memory import PARAMETER, maxmemory
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_names import IMMUTABLE
 from cachecluster.domain.parameter_types import TYPES, normal
@@ -20,6 +22,11 @@ def view(version: str = "8.1.1", **parameters: str) -> NodeView:
     found = formed().snapshot().views["cart-0-0"]
     assert isinstance(found, NodeView)
     return replace(found, version=version, parameters={k.replace("_", "-"): v for k, v in parameters.items()})
+
+
+def users(spec: CacheClusterSpec, remembered: Collection[str] = ()) -> dict[str, str]:
+    """Without the operator's own."""
+    return {name: value for name, value in wanted(spec, remembered).items() if name != PARAMETER}
 
 
 @pytest.mark.parametrize("version", list(EngineVersion))
@@ -67,7 +74,7 @@ def test_what_cannot_be_read_stays_as_it_is(name: str, odd: str) -> None:
 
 
 def test_a_class_of_buffers_that_is_not_named_keeps_the_engines_own_limit() -> None:
-    values = wanted(spec_of(parameters={"client-output-buffer-limit": "replica 512mb 128mb 60"}))
+    values = users(spec_of(parameters={"client-output-buffer-limit": "replica 512mb 128mb 60"}))
     assert values == {
         "client-output-buffer-limit": "normal 0 0 0 replica 536870912 134217728 60 pubsub 33554432 8388608 60"
     }
@@ -80,17 +87,17 @@ def test_a_class_of_buffers_that_is_not_named_keeps_the_engines_own_limit() -> N
 def test_two_names_of_one_parameter_are_never_both_set(version: EngineVersion) -> None:
     spec = spec_of(version=version, parameters={"slowlog-max-len": 64})
     kept = "slowlog-max-len" if version == "8.0" else "commandlog-slow-execution-max-len"
-    assert wanted(spec) == {kept: "64"}
+    assert users(spec) == {kept: "64"}
     if version != "8.0":
-        assert wanted(spec_of(version=version, parameters={"commandlog-slow-execution-max-len": 64})) == {kept: "64"}
+        assert users(spec_of(version=version, parameters={"commandlog-slow-execution-max-len": 64})) == {kept: "64"}
         assert "slowlog-max-len" not in DEFAULTS[version]
 
 
 def test_what_earlier_specs_set_gets_the_engines_own_value() -> None:
     live = live_config_map(spec_of(parameters={"hz": 50, "timeout": 30}), REF, ())
-    assert noted(live) == {"hz", "timeout"}
-    assert wanted(spec_of(parameters={"timeout": 5}), noted(live)) == {"hz": "10", "timeout": "5"}
-    assert wanted(spec_of(), {"requirepass", "io-threads", "save"}) == {}, "only what users may set without a restart"
+    assert noted(live) == {"hz", PARAMETER, "timeout"}
+    assert wanted(spec_of(parameters={"timeout": 5}), noted(live)).items() >= {"hz": "10", "timeout": "5"}.items()
+    assert users(spec_of(), {"requirepass", "io-threads", "save"}) == {}, "only what users may set without a restart"
 
 
 @pytest.mark.parametrize(
@@ -108,5 +115,15 @@ def test_a_parameter_that_the_node_does_not_show_is_lacking() -> None:
 
 def test_only_the_spec_can_ask_for_a_parameter_that_the_node_does_not_know() -> None:
     """Its engine then says so; one that is only remembered was never set there."""
-    assert outstanding(spec_of(), {"hz", "timeout"}, view(hz="50")) == {"hz": "10"}
-    assert outstanding(spec_of(parameters={"timeout": 5}), (), view(hz="50")) == {"timeout": "5"}
+    own = {PARAMETER: str(maxmemory(spec_of()))}
+    pod = formed().snapshot().pods[0]
+    assert outstanding(spec_of(), {"hz", "timeout"}, view(hz="50", **own), pod) == {"hz": "10"}
+    assert outstanding(spec_of(parameters={"timeout": 5}), (), view(hz="50", **own), pod) == {"timeout": "5"}
+
+
+def test_maxmemory_follows_the_smaller_limit_of_what_is_wanted_and_what_is_in_force() -> None:
+    wanted_value, pod = str(256 * 2**20 * 60 // 100), formed().snapshot().pods[0]
+    for limit, value in ((None, 256), (128 * 2**20, 128), (256 * 2**20, 256), (2**30, 256)):
+        lacks = outstanding(spec_of(), (), view(maxmemory="1"), replace(pod, memory_limit=limit))
+        assert lacks == {PARAMETER: str(value * 2**20 * 60 // 100)}, limit
+    assert wanted(spec_of())[PARAMETER] == wanted_value

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from cachecluster.api import names
 from cachecluster.api.owned_parameters import owned_by_operator
 from cachecluster.api.spec import CacheClusterSpec, PodOverlay
+from cachecluster.domain.memory import maxmemory
 from cachecluster.domain.quantity import same
 from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.manifests import Facts, Passwords, build, system_secret
-from cachecluster.manifests.amounts import cpu, grace_seconds, maxmemory, memory, startup_seconds
-from cachecluster.manifests.config import SCRIPTS, script
+from cachecluster.manifests.amounts import cpu, grace_seconds, memory, startup_seconds
+from cachecluster.manifests.config import SCRIPTS, live_config_map, script
 from cachecluster.manifests.valkey_conf import directive_value, valkey_conf
 from tests.unit.manifests.golden import MINIMAL, PASSWORDS, SPECS, UID, manifests
 
@@ -276,7 +277,9 @@ def live_file(**spec: Any) -> str:
 
 def test_parameters_that_need_no_restart_leave_the_pod_template_alone() -> None:
     given = {"hz": "050", "slowlog-max-len": 64, "repl-backlog-size": "64mb", "io-threads": 2}
-    assert live_file(parameters=given) == ("commandlog-slow-execution-max-len 64\nhz 50\nrepl-backlog-size 67108864\n")
+    assert live_file(parameters=given) == (
+        "commandlog-slow-execution-max-len 64\nhz 50\nmaxmemory 161061273\nrepl-backlog-size 67108864\n"
+    )
     assert template_of(spec_with(parameters=given)) == template_of(spec_with(parameters={"io-threads": "02"}))
     assert template_of(spec_with(parameters=given)) != template_of(spec_with())
 
@@ -321,7 +324,8 @@ def test_maxmemory_leaves_room_for_what_a_fork_copies(replicas: int, persistence
         persistence={"mode": persistence, **size},
     )
     assert maxmemory(spec) == 2**30 * 60 // 100
-    assert f"maxmemory {maxmemory(spec)}\n" in valkey_conf(spec, REF)
+    assert f"maxmemory {maxmemory(spec)}\n" in live_config_map(spec, REF, ())["data"]["live.conf"]
+    assert "maxmemory " not in valkey_conf(spec, REF), "an edit of the limit would need other pods"
 
 
 def test_times_grow_with_the_data_that_has_to_be_written() -> None:
@@ -369,7 +373,8 @@ def test_a_restart_changes_the_template_of_its_shard_and_nothing_else(overlay: d
     assert changed == ["cart-1"]
     old, new = (of_kind(built, "StatefulSet")[1] for built in (before, after))
     annotations = {names.ANNOTATION_RESTARTED: "2026-01-31T12:00:00Z", **((overlay or {}).get("annotations") or {})}
-    assert new["spec"]["template"]["metadata"]["annotations"] == annotations
+    found = new["spec"]["template"]["metadata"]["annotations"]
+    assert {k: v for k, v in found.items() if k != names.ANNOTATION_FIXED} == annotations
     hashes = [o["metadata"]["annotations"][names.ANNOTATION_TEMPLATE] for o in (old, new)]
     assert hashes[0] != hashes[1]
     assert old["spec"]["template"]["spec"] == new["spec"]["template"]["spec"]

@@ -20,6 +20,8 @@ class Shelf:
 
     def __init__(self, policy: str | None, cluster_uid: str = REF.uid) -> None:
         self.deleted: list[str] = []
+        self.pods: list[Mapping[str, Any]] = []
+        self.records: list[Mapping[str, Any]] = []
         self.patches: list[Mapping[str, Any]] = []
         spec = {} if policy is None else {"deletionPolicy": policy}
         self.objects: dict[str, Mapping[str, Any]] = {
@@ -42,6 +44,12 @@ class Shelf:
     async def list(self, _: str, kind: str, __: str, ___: str) -> Sequence[Mapping[str, Any]]:
         if kind == "StatefulSet":
             return [{"metadata": {"name": "cart-0", "uid": "a", "ownerReferences": OWNER}}]
+        if kind == "Pod":
+            return self.pods
+        if kind == "ConfigMap":
+            return self.records
+        if kind == "ControllerRevision":
+            return [{"metadata": {"name": f"cart-{i}-abc", "uid": "r"}} for i in range(2)]
         claims = {"data-cart-0-0": REF.uid, "data-cart-1-0": "uid-old"}
         return [
             {"metadata": {"name": n, "uid": n, "annotations": {names.ANNOTATION_CLUSTER_UID: uid}}}
@@ -81,3 +89,24 @@ async def test_s6_volumes_stay_when_another_cluster_bears_the_name_by_now() -> N
 async def test_the_system_secret_is_let_go_and_others_finalizers_are_kept() -> None:
     shelf = await end(Shelf(None))
     assert shelf.patches == [{"metadata": {"uid": "s", "finalizers": ["others/finalizer"]}}]
+
+
+def pod(name: str, controller: str | None) -> Mapping[str, Any]:
+    """A member as the API server lists it."""
+    owners = [{"kind": controller, "name": "x", "uid": "x", "controller": True}] if controller else []
+    labels = {names.LABEL_SHARD: "0", names.LABEL_POD_NAME: name}
+    meta = {"name": name, "uid": f"uid-{name}", "creationTimestamp": "2026-01-01T00:00:00Z", "labels": labels}
+    return {"metadata": {**meta, "ownerReferences": owners}}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "deleted"), [(False, ["cart-0-1"]), (True, ["cart-0-0", "cart-0-1", "cart-0-abc"])]
+)
+async def test_pods_that_are_between_two_statefulsets_go_with_the_cluster(recorded: bool, deleted: list[str]) -> None:
+    shelf = Shelf(None)
+    shelf.pods = [pod("cart-0-0", "StatefulSet"), pod("cart-0-1", None), pod("cart-0-2", "Job")]
+    if recorded:  # the controller may still let the first one go
+        meta = {"name": names.shard_record("cart", 0), "uid": "r", "ownerReferences": OWNER}
+        shelf.records = [{"kind": "ConfigMap", "metadata": meta}]
+    await end(shelf)
+    assert shelf.deleted == deleted

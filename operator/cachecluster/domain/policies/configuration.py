@@ -11,7 +11,8 @@ from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, Configure
 from cachecluster.domain.drift import desired_object, difference, key_of
-from cachecluster.domain.live_parameters import noted, outstanding, same_family, values_in
+from cachecluster.domain.live_parameters import FILE, noted, outstanding, same_family, values_in
+from cachecluster.domain.memory import PARAMETER, maxmemory, overfull, shrinks
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.policies.situation import Situation
@@ -35,7 +36,11 @@ def configure_nodes(now: Situation) -> Iterator[Verdict]:
         or "deletionTimestamp" in live["metadata"]
     ):
         return  # created, or explained, as any other object
+    desired = _as_confirmed(now, desired, live)
     unset = _unset(now, live)
+    full = overfull(now.spec, now.topology)
+    if full:
+        yield _does_not_fit(now, full)
     where = difference(desired, live)
     unnoted = {name for parameters in unset for name, _ in parameters} - noted(live)
     if unnoted:
@@ -51,13 +56,48 @@ def configure_nodes(now: Situation) -> Iterator[Verdict]:
 def _unset(now: Situation, live: Manifest) -> dict[Parameters, list[Member]]:
     """What is not in force, with the nodes that lack exactly this."""
     found: dict[Parameters, list[Member]] = {}
+    full = overfull(now.spec, now.topology)
     for member in now.topology.members:
         if member.node is None or not member.usable or not same_family(member.node, now.spec.version):
             continue
-        missing = outstanding(now.spec, noted(live), member.node)
+        missing = outstanding(now.spec, noted(live), member.node, member.pod)
+        if full and shrinks(now.spec, member):
+            missing.pop(PARAMETER, None)
         if missing:
             found.setdefault(tuple(missing.items()), []).append(member)
     return found
+
+
+def _as_confirmed(now: Situation, desired: Manifest, live: Manifest) -> Manifest:
+    """The file keeps its maxmemory until every node has another one, which may take the resizes of all pods; until then
+    it must not keep other parameters back.
+    """
+    value = str(maxmemory(now.spec))
+    nodes = [m.node for m in now.topology.members if m.node is not None and same_family(m.node, now.spec.version)]
+    if all(node.parameters.get(PARAMETER) == value for node in nodes):
+        return desired
+    before = [line for line in _lines(live) if line.startswith(f"{PARAMETER} ")]
+    others = [line for line in _lines(desired) if not line.startswith(f"{PARAMETER} ")]
+    return {**desired, "data": {FILE: "".join(f"{line}\n" for line in sorted(before + others, key=_name))}}
+
+
+def _lines(manifest: Manifest) -> list[str]:
+    return [line for line in manifest.get("data", {}).get(FILE, "").splitlines() if line]
+
+
+def _name(line: str) -> str:
+    return line.partition(" ")[0]
+
+
+def _does_not_fit(now: Situation, full: Sequence[Member]) -> Verdict:
+    most = max(m.node.used_memory for m in full if m.node is not None)
+    message = (
+        f"{_listed(full)} use up to {most // 2**20} MiB, and with resources.limits.memory "
+        f"{now.spec.resources.limits.memory} a node may hold {maxmemory(now.spec) // 2**20} MiB: writes would be "
+        "refused, so nothing is changed. Set the limit back, add shards, remove keys, or let the engine evict some "
+        "(parameters.maxmemory-policy: allkeys-lru)"
+    )
+    return Block(Reason.INSUFFICIENT_MEMORY, message)
 
 
 def _set(now: Situation, parameters: Parameters, members: Sequence[Member], *, drifted: bool) -> Verdict:

@@ -11,6 +11,7 @@ from cachecluster.domain.drift import key_of
 from cachecluster.domain.plan import Do, Verdict
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.records import is_record
 from cachecluster.domain.snapshot import Manifest
 
 REMOVABLE: Final = frozenset({"ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service"})
@@ -20,7 +21,7 @@ def remove_leftovers(now: Situation) -> Iterator[Verdict]:
     """Delete what nothing uses; a ConfigMap stays while a pod may still start with it."""
     wanted = {key_of(m) for m in now.snap.desired}
     for key, live in sorted(now.snap.children.items()):
-        if key in wanted or key.kind not in REMOVABLE or owner_uid(live) != now.snap.ref.uid:
+        if key in wanted or key.kind not in REMOVABLE or owner_uid(live) != now.snap.ref.uid or is_record(key):
             continue
         if "deletionTimestamp" in live["metadata"] or (key.kind == "ConfigMap" and not _rolled_out(now)):
             continue

@@ -8,6 +8,7 @@ from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, CreateSystemSecret
 from cachecluster.domain.drift import difference, in_force, key_of, partition_of, with_partition
 from cachecluster.domain.live_parameters import FILE, is_mounted
+from cachecluster.domain.memory import PARAMETER, maxmemory
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import Manifest, ObjectKey
@@ -58,9 +59,12 @@ def _retired(now: Situation) -> set[ObjectKey]:
 
 
 def _unconfirmed(now: Situation, desired: Manifest) -> Manifest:
-    """Live parameters that somebody has deleted under running pods begin without values: no node has confirmed any."""
+    """Live parameters that somebody has deleted under running pods begin without the user's values: no node has
+    confirmed any. A node that starts meanwhile has its maxmemory.
+    """
     mounted = is_mounted(now.snap.pods, desired["metadata"]["name"])
-    return {**desired, "data": {FILE: ""}} if mounted else desired
+    own = f"{PARAMETER} {maxmemory(now.spec)}\n"
+    return {**desired, "data": {FILE: own}} if mounted else desired
 
 
 def _repair(desired: Manifest, live: Manifest) -> Iterator[Verdict]:

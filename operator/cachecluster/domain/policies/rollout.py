@@ -8,10 +8,12 @@ from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import PersistenceMode
 from cachecluster.domain.actions import Delete, RollPod, SettleShard, SwitchOver
 from cachecluster.domain.drift import desired_object, partition_of, with_partition
+from cachecluster.domain.memory import may_shrink, overfull, shrinks
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import replacing
 from cachecluster.domain.policies.pods import best_successor, pod_problem
 from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.resizing import can_resize
 from cachecluster.domain.snapshot import Manifest, ObjectKey
 from cachecluster.domain.topology import Member, Shard
 
@@ -70,7 +72,14 @@ def _next_pod(
     now: Situation, shard: Shard, desired: Manifest, live: Manifest, outdated: list[Member]
 ) -> Iterator[Verdict]:
     current = live.get("status", {}).get("currentRevision", "")
-    broken = [m for m in outdated if m.node is None and m.pod.revision != current and not m.pod.deleting]
+    template = desired["spec"]["template"]
+    broken = [
+        m
+        for m in outdated
+        if m.node is None
+        and m.pod.revision not in {current, names.no_revision(now.snap.ref.name, shard.index)}
+        and not (m.pod.deleting or can_resize(now.snap, shard, m, template))
+    ]
     if broken:
         yield from _restore(now, broken[0])
         return
@@ -79,6 +88,14 @@ def _next_pod(
         yield _hold(now, unsettled)
         return
     member = max(outdated, key=lambda m: m.pod.ordinal)
+    if can_resize(now.snap, shard, member, template) and not is_going(now, shard, member):
+        return  # to lower the partition for one below it would let this one be replaced, too
+    if overfull(now.spec, now.topology):
+        return  # explained where maxmemory is set
+    if shrinks(now.spec, member) and not may_shrink(now.spec, member):
+        message = f"{member.pod.name} is replaced once it uses no more than its new memory limit has room for"
+        yield Wait(Reason.ROLLING_OUT, message, 1.0)
+        return
     if is_going(now, shard, member):
         yield Wait(Reason.ROLLING_OUT, f"{member.pod.name} is about to be replaced", 0.5)
     elif member is shard.primary:
