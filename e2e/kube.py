@@ -45,6 +45,7 @@ RESOURCES: Final[Mapping[str, tuple[str, str, bool]]] = {
     "Secret": ("v1", "secrets", True),
     "Service": ("v1", "services", True),
     "ServiceAccount": ("v1", "serviceaccounts", True),
+    "StorageClass": ("storage.k8s.io/v1", "storageclasses", False),
     "StatefulSet": ("apps/v1", "statefulsets", True),
 }
 
@@ -146,6 +147,12 @@ class Kube:
         """JSON merge patch, as `kubectl edit` and `kubectl patch --type=merge` send it."""
         path = _path(kind, namespace, name)
         return _obj(self.request("PATCH", path, dict(patch), "application/merge-patch+json", fieldManager=MANAGER))
+
+    def patch_status(self, kind: str, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """Merge into the status, as a controller of the object does."""
+        path = f"{_path(kind, namespace, name)}/status"
+        patch = {"status": dict(status)}
+        self.request("PATCH", path, patch, "application/merge-patch+json", fieldManager=MANAGER)
 
     def delete(self, kind: str, namespace: str, name: str, grace_seconds: int | None = None) -> None:
         """Delete in the background; an object that is gone already is fine."""

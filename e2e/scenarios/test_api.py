@@ -25,7 +25,7 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 FIXED: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"persistence": {"mode": "AppendOnly", "size": "1Gi"}}, "the persistence (mode, size, storageClassName)"),
+    ({"persistence": {"mode": "AppendOnly", "size": "1Gi"}}, "only its size can grow"),
     ({"placement": {"spread": "Preferred"}}, "the placement"),
     ({"auth": {"mode": "Disabled"}}, "the authentication"),
 )

@@ -34,10 +34,10 @@ class Clusters:
         query = f"?fieldValidation={'Strict' if strict else 'Ignore'}{'&dryRun=All' if dry_run else ''}"
         return self.server.call("POST", self.path + query, manifest(spec, name))
 
-    def edit(self, name: str, spec: dict[str, Any]) -> Answer:
-        """Judge the replacement of the spec of an existing one."""
-        current = self.get(name)
-        return self.server.call("PUT", f"{self.path}/{name}?dryRun=All", {**current, "spec": spec})
+    def edit(self, name: str, spec: dict[str, Any], *, dry_run: bool = True) -> Answer:
+        """Judge the replacement of the spec of an existing one; store it without ``dry_run``."""
+        current, query = self.get(name), "?dryRun=All" if dry_run else ""
+        return self.server.call("PUT", f"{self.path}/{name}{query}", {**current, "spec": spec})
 
     def get(self, name: str) -> dict[str, Any]:
         """Read one."""

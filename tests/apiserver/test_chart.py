@@ -167,17 +167,21 @@ def test_rights_reach_no_further_than_their_scope(scope: Scope) -> None:
             ("patch", "apps", "statefulsets"),
             ("patch", "", "pods"),
             ("delete", "", "pods"),
+            ("patch", "", "pods/resize"),
+            ("patch", "", "persistentvolumeclaims"),
             ("create", "", "events"),
             ("watch", names.GROUP, names.PLURAL),
             ("patch", names.GROUP, f"{names.PLURAL}/status"),
         ):
             assert scope.allowed(verb, group, resource, namespace) is granted, (verb, resource, namespace)
     assert scope.allowed("watch", "", "nodes", None)
+    assert scope.allowed("get", "storage.k8s.io", "storageclasses", None)
+    assert not scope.allowed("patch", "storage.k8s.io", "storageclasses", None)
     for verb, group, resource in (
         ("create", "", "pods/exec"),
         ("create", "", "pods"),
         ("delete", "", "secrets"),
-        ("patch", "", "persistentvolumeclaims"),
+        ("update", "", "pods/resize"),
         ("create", "", "persistentvolumeclaims"),
         ("update", names.GROUP, names.PLURAL),
         ("create", names.GROUP, names.PLURAL),

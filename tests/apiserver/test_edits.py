@@ -37,7 +37,6 @@ def full(clusters: Clusters) -> str:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"persistence": {"mode": "Snapshot", "size": "8Gi"}}, "persistence"),
         ({"placement": {"zones": ["a"]}}, "placement"),
         ({"auth": {"mode": "Disabled"}}, "auth"),
     ],
@@ -56,7 +55,6 @@ def test_an_edit_that_cannot_be_followed_is_refused(
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("persistence", {**FULL["persistence"], "size": "9Gi"}),
         ("persistence", {**FULL["persistence"], "storageClassName": "slow"}),
         ("persistence", {"mode": "None"}),
         ("persistence", None),
@@ -177,3 +175,29 @@ def test_a_spec_edit_leaves_the_status_alone(clusters: Clusters) -> None:
     body = {**clusters.get("separate"), "status": {}}
     answer = clusters.server.call("PUT", f"{clusters.path}/separate", body)
     assert answer.body["status"] == status("8.1.4")
+
+
+def test_mode_and_class_of_volumes_are_fixed(clusters: Clusters, least: str) -> None:
+    answer = clusters.edit(least, {**VALID, "persistence": {"mode": "Snapshot", "size": "8Gi"}})
+    assert answer.code == 422, answer
+    assert [cause[0] for cause in answer.causes] == ["spec.persistence"]
+    assert "only its size can grow" in str(answer)
+    assert "create a new CacheCluster" in str(answer)
+
+
+def test_volumes_grow_and_shrink_only_to_what_they_have(clusters: Clusters) -> None:
+    def sized(size: str) -> dict[str, Any]:
+        return {**VALID, "persistence": {"mode": "Snapshot", "size": size}}
+
+    assert clusters.create(sized("2Gi"), "sized", dry_run=False).accepted
+    assert clusters.edit("sized", sized("1Gi")).accepted  # there are no volumes yet
+    effective = {**status("8.1.4")["effective"], "volumeSize": "2Gi"}
+    assert clusters.write_status("sized", {**status("8.1.4"), "effective": effective}).accepted
+    answer = clusters.edit("sized", sized("1Gi"))
+    assert answer.code == 422
+    assert answer.causes[0][0] == "spec.persistence.size"
+    assert "volumes cannot shrink" in str(answer)
+    assert clusters.edit("sized", sized("2048Mi")).accepted
+    assert clusters.edit("sized", sized("8Gi"), dry_run=False).accepted
+    assert clusters.edit("sized", sized("2Gi")).accepted, "growth that has not come about can be taken back"
+    assert clusters.edit("sized", sized("2047Mi")).code == 422

@@ -14,6 +14,7 @@ from tests.simulation.world import World
 @pytest.fixture(params=range(2))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with World(request.param) as world:
+        world.server.resources.clear()  # no pods/resize: every edit of the template is a roll
         yield world
 
 

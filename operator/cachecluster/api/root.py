@@ -45,14 +45,16 @@ NO_DOWNGRADE: Final = Transition(
 """Within a major version the format of snapshots and logs is the same (engine-facts §9), so that one can go back; and
 so can a roll to a later one that is not complete: what stalled it must be possible to take back (S11)."""
 
-_SIZES: Final = "[self.spec, oldSelf.spec].all(s, has(s.persistence) && has(s.persistence.size) && {0})"
-_AMOUNTS: Final = _SIZES.format("isQuantity(string(s.persistence.size))")
-_SIZE: Final = "quantity(string(self.spec.persistence.size))"
+_NOW: Final = "self.spec.persistence.size"
+_BEFORE: Final = "oldSelf.spec.persistence.size"
+_REACHED_SIZE: Final = "self.status.effective.volumeSize"
 
 NO_SHRINKING: Final = Transition(
-    f"!{_AMOUNTS} || !{_SIZE}.isLessThan(quantity(string(oldSelf.spec.persistence.size))) || !has(self.status) || "
-    "!has(self.status.effective) || !has(self.status.effective.volumeSize) || "
-    f"!{_SIZE}.isLessThan(quantity(self.status.effective.volumeSize))",
+    "!has(self.spec.persistence) || !has(oldSelf.spec.persistence) || !has(self.spec.persistence.size) || "
+    f"!has(oldSelf.spec.persistence.size) || !isQuantity(string({_NOW})) || !isQuantity(string({_BEFORE})) || "
+    f"!quantity(string({_NOW})).isLessThan(quantity(string({_BEFORE}))) || "
+    "!has(self.status) || !has(self.status.effective) || !has(self.status.effective.volumeSize) || "
+    f"!quantity(string({_NOW})).isLessThan(quantity({_REACHED_SIZE}))",
     "volumes cannot shrink; write at least what they have (status.effective.volumeSize), or create a new CacheCluster "
     "with smaller ones and move the clients to it",
     at="spec.persistence.size",

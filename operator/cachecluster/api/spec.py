@@ -284,10 +284,14 @@ def _kept(field: str, what: str, default: str | None = None) -> Transition:
 
 def _persistence_kept() -> Transition:
     """An edit leaves mode and StorageClass as they are; the size may grow (``api.root`` forbids that it shrinks)."""
-    modes = " == ".join(f"{o}.?persistence.mode.orValue('None')" for o in ("self", "oldSelf"))
-    classes = " == ".join(f"{o}.?persistence.storageClassName.orValue('')" for o in ("self", "oldSelf"))
+    none = " && ".join(f"{o}.?persistence.mode.orValue('None') == 'None'" for o in ("self", "oldSelf"))
+    now, before = "self.persistence", "oldSelf.persistence"
+    classes = (
+        f"has({now}.storageClassName) == has({before}.storageClassName) && "
+        f"(!has({now}.storageClassName) || {now}.storageClassName == {before}.storageClassName)"
+    )
     return Transition(
-        f"{modes} && {classes}",
+        f"({none}) || (has({now}) && has({before}) && {now}.mode == {before}.mode && {classes})",
         "mode and storageClassName of a living cluster's persistence cannot be changed, only its size can grow; write "
         "back what they were, or create a new CacheCluster and move the clients to it",
         at="persistence",
@@ -347,7 +351,10 @@ class CacheClusterSpec(Model):
     topology: Topology = Field(
         description="Shards and copies. Both numbers can be changed at any time: slots move with their keys."
     )
-    resources: Resources = Field(description="Compute resources of each node. Edits are rolled out node by node.")
+    resources: Resources = Field(
+        description="Compute resources of each node. Edits reach running pods where Kubernetes "
+        "can resize them (1.33), else they are rolled out node by node."
+    )
     persistence: Persistence | None = Field(
         default=None,
         description="Whether and how data outlives a node's restart. Omitted: mode None. Of a cluster that exists the "

@@ -64,11 +64,11 @@ def overfull(spec: CacheClusterSpec, topology: Topology) -> list[Member]:
     ]
 
 
-def may_shrink(spec: CacheClusterSpec, member: Member) -> bool:
-    """The node has been told, and is down to what its new limit holds; one that does not answer is not known to be."""
-    node = member.node
-    return (
-        node is not None
-        and node.parameters.get(PARAMETER) == str(maxmemory(spec))
-        and node.used_memory <= memory_limit(spec) * SHRINK_PERCENT // 100
-    )
+def is_told(spec: CacheClusterSpec, member: Member) -> bool:
+    """The engine has the maxmemory that the spec's limit gives; one that does not answer is not known to."""
+    return member.node is not None and member.node.parameters.get(PARAMETER) == str(maxmemory(spec))
+
+
+def fits(spec: CacheClusterSpec, member: Member) -> bool:
+    """The node is down to what a smaller limit has room for, as far as it is known."""
+    return member.node is not None and member.node.used_memory <= memory_limit(spec) * SHRINK_PERCENT // 100

@@ -1,6 +1,6 @@
 """Which parts of the spec are not yet in force on every node: names for people, and the pods that lag behind."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from cachecluster.api import names
@@ -9,6 +9,7 @@ from cachecluster.domain.drift import desired_object, in_force, key_of
 from cachecluster.domain.live_parameters import outstanding, present_name, remembered, same_family, values_in
 from cachecluster.domain.memory import PARAMETER
 from cachecluster.domain.parameters import settable
+from cachecluster.domain.resizing import can_resize
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, PodShape, Snapshot
 from cachecluster.domain.topology import Member, Topology
 from cachecluster.domain.volumes import growing
@@ -27,6 +28,17 @@ def outdated(snap: Snapshot, topology: Topology) -> list[Member]:
         update = live.get("status", {}).get("updateRevision", "") if live is not None else ""
         found += [m for m in shard.members if not current or m.pod.revision != update]
     return found
+
+
+def are_resized(snap: Snapshot, topology: Topology, members: Collection[Member]) -> bool:
+    """All of them get what they lack while they run."""
+    shards = {s.index: s for s in topology.shards}
+    sets = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
+    for member in members:
+        target = sets.get(ObjectKey("StatefulSet", shards[member.pod.shard].name))
+        if target is None or not can_resize(snap, shards[member.pod.shard], member, target["spec"]["template"]):
+            return False
+    return bool(members)
 
 
 def unset_parameters(snap: Snapshot, topology: Topology) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from cachecluster.api.status import (
 from cachecluster.domain.actions import ExpandVolume, ResizePod
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.live_parameters import wanted
-from cachecluster.domain.pending import outdated, pending_modifications, unset_parameters
+from cachecluster.domain.pending import are_resized, outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
 from cachecluster.domain.policies import storage
 from cachecluster.domain.policies.configuration import REFUSED_ADVICE
@@ -203,9 +203,13 @@ def _rolled_out(snap: Snapshot, topology: Topology) -> Judgement:
     kind = ConditionType.ROLLED_OUT
     if isinstance(snap.spec, InvalidSpec):
         return kind, "False", Reason.INVALID_SPEC, "the spec is not carried out"
-    old = [m.pod.name for m in outdated(snap, topology)] + [s.name for s in topology.shards if not s.members]
+    members = outdated(snap, topology)
+    absent = [s.name for s in topology.shards if not s.members]
+    old = [m.pod.name for m in members] + absent
     if old:
         rest = f" and {len(old) - 5} more" if len(old) > 5 else ""
+        if not absent and are_resized(snap, topology, members):
+            return kind, "False", Reason.RESIZING_PODS, f"still to get new resources: {', '.join(old[:5])}{rest}"
         return kind, "False", Reason.ROLLING_OUT, f"still to be replaced or created: {', '.join(old[:5])}{rest}"
     unset = unset_parameters(snap, topology)
     if unset:

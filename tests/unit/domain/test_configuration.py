@@ -16,7 +16,7 @@ from cachecluster.domain.memory import maxmemory
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.plan import Outcome
 from cachecluster.domain.planner import plan
-from cachecluster.domain.snapshot import Container, ContainerState, PodShape, Snapshot
+from cachecluster.domain.snapshot import Container, ContainerState, NodeView, ObjectKey, PodShape, Snapshot
 from cachecluster.domain.status import derive
 from cachecluster.manifests.config import live_config_map
 from tests.unit.domain.building import NOW, REF, as_live, formed, spec_of
@@ -244,3 +244,31 @@ def test_the_hash_of_what_is_in_force_moves_once_all_of_it_is() -> None:
     assert effective(situation({"hz": 20}, {"hz": 50}, {"hz": "50"})) is None, "not written down yet"
     plain, taken_back = situation({}, {}, {}), situation({}, {}, {"hz": "10"}, noted="hz")
     assert effective(plain) == effective(taken_back)
+
+
+def test_a_limit_below_what_is_in_use_is_held_back_and_explained() -> None:
+    snap = situation({}, {}, {"maxmemory": str(2**30 * 60 // 100)})
+    pods = tuple(replace(pod, memory_limit=2**30) for pod in snap.pods)
+    views = {n: replace(v, used_memory=200 * 2**20) for n, v in snap.views.items() if isinstance(v, NodeView)}
+    p = plan(replace(snap, pods=pods, views=views))
+    assert not p.steps
+    [block] = p.blocks
+    assert block.reason is Reason.INSUFFICIENT_MEMORY
+    assert "200 MiB" in block.message
+    assert "allkeys-lru" in block.message
+    few = {n: replace(v, used_memory=100 * 2**20) for n, v in views.items()}
+    (step,) = plan(replace(snap, pods=pods, views=few)).steps
+    assert isinstance(step.action, Configure)
+    assert step.action.parameters == (("maxmemory", str(256 * 2**20 * 60 // 100)),)
+
+
+def test_a_maxmemory_that_not_every_node_has_yet_keeps_no_other_parameter_back() -> None:
+    odd = {(0, 0): {"parameters": {"hz": "50", "maxmemory": str(128 * 2**20 * 60 // 100)}}}
+    snap = situation({"hz": 20}, {"hz": 50}, {"hz": "50"}, odd=odd)
+    pods = tuple(replace(p, memory_limit=128 * 2**20) if p.name == "cart-0-0" else p for p in snap.pods)
+    key = ObjectKey("ConfigMap", "cart-live-8.1")
+    live = dict(snap.children[key])
+    live["data"] = {"live.conf": f"hz 20\nmaxmemory {128 * 2**20 * 60 // 100}\n"}
+    (step,) = plan(replace(snap, pods=pods, children={**snap.children, key: live})).steps
+    assert isinstance(step.action, Apply)
+    assert step.action.manifest["data"]["live.conf"] == f"hz 50\nmaxmemory {128 * 2**20 * 60 // 100}\n"

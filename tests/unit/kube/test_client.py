@@ -284,3 +284,37 @@ async def test_every_request_is_observed_with_its_outcome(server: Server, kubeco
 async def test_a_kind_outside_the_table_is_a_programming_error(kube: KubeClient) -> None:
     with pytest.raises(ValueError, match="batch/v1 Job"):
         await kube.get("batch/v1", "Job", "shop", "x")
+
+
+async def test_a_resize_names_the_container_and_the_very_pod(server: Server, kube: KubeClient) -> None:
+    await kube.resize_pod("shop", "cart-0-0", "u1", "engine", {"limits": {"memory": "1Gi"}})
+    method, path, _, body = server.requests[-1]
+    assert (method, path) == ("PATCH", "/api/v1/namespaces/shop/pods/cart-0-0/resize")
+    assert json.loads(body) == {
+        "metadata": {"uid": "u1"},
+        "spec": {"containers": [{"name": "engine", "resources": {"limits": {"memory": "1Gi"}}}]},
+    }
+
+
+@pytest.mark.parametrize(("listed", "served"), [(["pods", "pods/resize"], True), (["pods"], False), ([], False)])
+async def test_what_the_api_server_can_do_is_asked(
+    server: Server, kube: KubeClient, listed: list[str], served: bool
+) -> None:
+    server.script = answering({"kind": "APIResourceList", "resources": [{"name": name} for name in listed]})
+    assert await kube.serves("v1", "pods/resize") is served
+    assert server.requests[-1][:2] == ("GET", "/api/v1")
+
+
+@pytest.mark.parametrize(("orphan", "policy"), [(False, "Background"), (True, "Orphan")])
+async def test_a_delete_says_what_becomes_of_the_rest(
+    server: Server, kube: KubeClient, orphan: bool, policy: str
+) -> None:
+    await kube.delete("apps/v1", "StatefulSet", "shop", "cart-0", uid="u", resource_version="7", orphan=orphan)
+    sent = json.loads(server.requests[-1][3])
+    assert sent["propagationPolicy"] == policy
+    assert sent["preconditions"] == {"uid": "u", "resourceVersion": "7"}
+
+
+async def test_a_storage_class_has_no_namespace(server: Server, kube: KubeClient) -> None:
+    await kube.get("storage.k8s.io/v1", "StorageClass", "", "ssd")
+    assert server.requests[-1][1] == "/apis/storage.k8s.io/v1/storageclasses/ssd"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import AdoptRevision, ResizePod
 from cachecluster.domain.drift import desired_object
-from cachecluster.domain.memory import PARAMETER, maxmemory, may_shrink, overfull, shrinks
+from cachecluster.domain.memory import fits, is_told, overfull, shrinks
 from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.resizing import can_resize, is_asked, resources_of
@@ -47,7 +47,8 @@ def _resize_shard(now: Situation, shard: Shard, template: Manifest, revision: st
 def _step(now: Situation, member: Member, template: Manifest, revision: str) -> Verdict:
     name, wanted = member.pod.name, resources_of(template)
     if not is_asked(member, template):
-        if shrinks(now.spec, member) and (overfull(now.spec, now.topology) or not may_shrink(now.spec, member)):
+        room = is_told(now.spec, member) and fits(now.spec, member) and not overfull(now.spec, now.topology)
+        if shrinks(now.spec, member) and not room:
             message = f"{name} gets less memory once it uses no more than the new limit has room for"
             return Wait(Reason.RESIZING_PODS, message, 1.0)
         action = ResizePod(name, member.pod.uid, wanted)
@@ -55,7 +56,7 @@ def _step(now: Situation, member: Member, template: Manifest, revision: str) -> 
     if member.pod.resize is not None:
         said = f": {member.pod.resize.message}" if member.pod.resize.message else ""
         return Wait(Reason.RESIZING_PODS, f"{name} is being resized by its kubelet{said}", 1.0)
-    if member.node is None or member.node.parameters.get(PARAMETER) != str(maxmemory(now.spec)):
+    if not is_told(now.spec, member):
         return Wait(Reason.RESIZING_PODS, f"{name} has its new resources; its engine has not been told yet", 0.5)
     action_ = AdoptRevision(name, member.pod.uid, revision, wanted)
     return Do(action_, Reason.RESIZING_PODS, f"{name} has all that the new template asks for, and keeps running")

@@ -8,7 +8,8 @@ from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import PersistenceMode
 from cachecluster.domain.actions import Delete, RollPod, SettleShard, SwitchOver
 from cachecluster.domain.drift import desired_object, partition_of, with_partition
-from cachecluster.domain.memory import may_shrink, overfull, shrinks
+from cachecluster.domain.live_parameters import same_family
+from cachecluster.domain.memory import fits, is_told, overfull, shrinks
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import replacing
 from cachecluster.domain.policies.pods import best_successor, pod_problem
@@ -92,7 +93,7 @@ def _next_pod(
         return  # to lower the partition for one below it would let this one be replaced, too
     if overfull(now.spec, now.topology):
         return  # explained where maxmemory is set
-    if shrinks(now.spec, member) and not may_shrink(now.spec, member):
+    if shrinks(now.spec, member) and not _has_room(now, member):
         message = f"{member.pod.name} is replaced once it uses no more than its new memory limit has room for"
         yield Wait(Reason.ROLLING_OUT, message, 1.0)
         return
@@ -102,6 +103,12 @@ def _next_pod(
         yield from _move_primary(now, shard, member, desired, live)
     else:
         yield _replace(shard, member, desired, live)
+
+
+def _has_room(now: Situation, member: Member) -> bool:
+    """Its data fits into the pod that comes after it. Nodes of another release family are told nothing any more."""
+    told = is_told(now.spec, member) or (member.node is not None and not same_family(member.node, now.spec.version))
+    return told and fits(now.spec, member)
 
 
 def is_going(now: Situation, shard: Shard, member: Member) -> bool:
