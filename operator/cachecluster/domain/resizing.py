@@ -3,9 +3,10 @@
 from typing import Any, Final
 
 from cachecluster.api import names
-from cachecluster.api.spec import PersistenceMode
+from cachecluster.api.spec import CacheClusterSpec, PersistenceMode
 from cachecluster.domain.drift import fingerprint, in_force
-from cachecluster.domain.snapshot import InvalidSpec, Manifest, ResizeState, Snapshot
+from cachecluster.domain.memory import shrinks
+from cachecluster.domain.snapshot import ContainerState, InvalidSpec, Manifest, ResizeState, Snapshot
 from cachecluster.domain.topology import Member, Shard
 
 PATIENCE_SECONDS: Final = 60.0
@@ -54,12 +55,20 @@ def can_resize(snap: Snapshot, shard: Shard, member: Member, template: Manifest)
     fixed = template.get("metadata", {}).get("annotations", {}).get(names.ANNOTATION_FIXED)
     return (
         fixed is not None
+        and _has_begun(snap.spec, member)
         and shape.annotations.get(names.ANNOTATION_FIXED) == fixed
         and _guaranteed(shape.resources) == _guaranteed(wanted)
         and (member.pod.uid, fingerprint(wanted)) not in snap.resize_refusals
         and not (is_asked(member, template) and _has_failed(snap, member))
         and not _needs_longer_grace(snap, shard, member, template)
     )
+
+
+def _has_begun(spec: CacheClusterSpec, member: Member) -> bool:
+    """A pod without a place has nothing to keep, and one whose engine does not run cannot tell if it needs less."""
+    container = member.pod.container
+    running = container is not None and container.state is ContainerState.RUNNING
+    return member.pod.host is not None and (running or not shrinks(spec, member))
 
 
 def _guaranteed(resources: Manifest) -> bool:

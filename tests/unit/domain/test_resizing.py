@@ -9,7 +9,7 @@ import pytest
 from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
 from cachecluster.api.reasons import Reason
-from cachecluster.domain.actions import AdoptRevision, Configure, ResizePod, RollPod
+from cachecluster.domain.actions import AdoptRevision, Configure, Delete, ResizePod, RollPod
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.memory import PARAMETER, maxmemory
 from cachecluster.domain.pending import pending_modifications
@@ -227,3 +227,13 @@ def test_requests_follow_from_limits_as_the_api_server_has_it() -> None:
         "limits": {"memory": "1Gi"},
         "requests": {"memory": "1Gi", "cpu": "1"},
     }
+
+
+def test_s11_a_pod_that_has_found_no_place_goes_back_to_the_last_good_template() -> None:
+    """It was made for more than there is, and the edit is taken back: nothing is in it that could be kept."""
+    snap = situation("256Mi", before="900Gi")
+    lost = replace(snap.pods[1], host=None, container=None, unschedulable="no room", ready=False, revision="rev-big")
+    kept = replace(snap.pods[0], revision="rev-t2")
+    views = {"cart-0-0": snap.views["cart-0-0"]}
+    [action] = steps(replace(snap, pods=(kept, lost), views=views), Delete)
+    assert action.key.name == "cart-0-1"
