@@ -109,3 +109,22 @@ def test_scaling_under_crashes_and_losses(seeds: Seeds) -> None:
             running.recovers(SETTLED_SECONDS)
             assert_shared_evenly(world)
             assert not world.watch.losses
+
+
+@pytest.mark.parametrize("version", ["8.1", "9.1"])
+def test_more_shards_than_there_is_room_for_are_taken_back(world: World, version: str) -> None:
+    """Their pods have never come up, and nobody waits for them to answer."""
+    running = Running(world, (2, 1), version=version)
+    pods = running.pods()
+    for name in world.hosts.by_name:
+        world.hosts.cordon(name)
+    scale(running, 4)
+    world.until(lambda: world.condition(running.ref, "Stalled") == "True", "no place is found", 60)
+    scale(running, 2)
+    world.until(lambda: len(world.boxes("cart")) == 4 and len(list(running.pods())) == 4, "they go", 60)
+    for name in world.hosts.by_name:
+        world.hosts.cordon(name, on=False)
+    world.wake_all()
+    running.recovers(SETTLED_SECONDS)
+    assert running.pods() == pods
+    assert not world.watch.losses
