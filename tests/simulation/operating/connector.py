@@ -29,6 +29,8 @@ from tests.simulation.operating.faults import Interference
 OPERATOR = "operator"
 """The operator's place in the network."""
 CONNECT_SECONDS = 2.0
+SYNC_BYTES = 2**24
+"""What a full sync brings in a second."""
 
 
 def view_of(node: Node) -> NodeView:
@@ -43,6 +45,7 @@ def view_of(node: Node) -> NodeView:
             down_seconds=None if repl.up else -1 if repl.down_since is None else int(now - repl.down_since),
             last_io_seconds=int(now - repl.last_io) if repl.up else None,
             primary_ip=repl.primary_ip,
+            sync_received=int(now - repl.sync_began) * SYNC_BYTES if repl.syncing else 0,
         )
     return NodeView(
         node_id=node.node_id,
