@@ -166,7 +166,7 @@ def migration(entry: Sequence[Any]) -> SlotMigration:
         name=fields["name"],
         outgoing=fields["operation"] == "EXPORT",
         slots=SlotSet.parse(fields["slot_ranges"]),
-        target=NodeId(fields["target_node"]),
+        target=NodeId(fields.get("target_node", "")),
         state=fields["state"],
         message=fields["message"],
     )

@@ -195,3 +195,21 @@ def test_progress_comes_in_steps_and_only_where_it_is_known() -> None:
     file = parse.replica_link({**syncing, "master_sync_total_bytes": "900", "master_sync_perc": "48.31"})
     assert file is not None
     assert (file.sync_percent, file.sync_received) == (45, 0)
+
+
+def test_a_replica_does_not_know_whereto_its_primary_took_slots() -> None:
+    """As 9.1.2 lists it on a replica; it may be the primary by the time that it is asked."""
+    told = [
+        "name",
+        "ada",
+        "operation",
+        "IMPORT",
+        "slot_ranges",
+        "0-0",
+        "create_time",
+        "1",
+        "state",
+        "occurring-on-primary",
+    ]
+    job = parse.migration([*told, "message", ""])
+    assert (job.outgoing, job.target, job.running) == (False, "", True)
