@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.engines.harness.binaries import FAMILIES, EngineBinary, engine_binary
+from tests.engines.harness.binaries import FAMILIES, EngineBinary, engine_binary, redis_binary
 from tests.engines.harness.cluster import ProcessCluster
 
 
 @pytest.fixture(params=FAMILIES)
 def engine(request: pytest.FixtureRequest) -> EngineBinary:
-    """Each supported engine family in turn."""
-    family: str = request.param
-    return engine_binary(family)
+    """Each supported engine family in turn; tests may ask for ``redis-7.0`` and ``redis-8.0`` as well."""
+    name, _, family = request.param.rpartition("-")
+    return redis_binary(family) if name == "redis" else engine_binary(family)
 
 
 @pytest_asyncio.fixture

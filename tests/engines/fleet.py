@@ -14,6 +14,7 @@ from cachecluster.engines.client import NodeClient
 from cachecluster.engines.valkey import ValkeyConnector
 from cachecluster.manifests import Passwords, acl
 from tests.engines.harness.addresses import BUS_PORT, PORT
+from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
@@ -22,17 +23,27 @@ PASSWORDS: Final = Passwords("app-secret", "operator-secret", "replication-secre
 CONNECTOR: Final = ValkeyConnector()
 
 
+def spec_version(binary: EngineBinary) -> str:
+    """The version that a spec names: for Redis the one of Valkey that is closest to it."""
+    return "8.0" if binary.name == "redis" else binary.family
+
+
+def _for_redis(users: str) -> str:
+    """Without the rights to what only Valkey knows, or only later releases of Redis."""
+    unknown = {"+cluster|slot-stats", "+cluster|myshardid"}
+    return "".join(" ".join(w for w in line.split(" ") if w not in unknown) + "\n" for line in users.splitlines())
+
+
 class Nodes:
     """Nodes with the users that the operator writes, and connections to them as the operator opens them."""
 
     def __init__(self, cluster: ProcessCluster, stack: contextlib.AsyncExitStack) -> None:
         self.cluster = cluster
         self._stack = stack
-        family = cluster.binary.family
         self._spec = CacheClusterSpec.parse(
             {
                 "engine": "Valkey",
-                "version": family,
+                "version": spec_version(cluster.binary),
                 "topology": {"mode": "Cluster", "shards": 2, "replicasPerShard": 1},
                 "resources": {"limits": {"memory": "256Mi"}},
             }
@@ -49,15 +60,16 @@ class Nodes:
     async def _start(self, name: str, users: str) -> NodeProcess:
         directory = self.cluster.directory / name
         directory.mkdir(parents=True)
-        (directory / "users.acl").write_text(users)
+        is_redis = self.cluster.binary.name == "redis"
+        (directory / "users.acl").write_text(_for_redis(users) if is_redis else users)
         node = self.cluster.add(
             name,
             username=names.USER_APPLICATION,
             password=PASSWORDS.application,
             options={
                 "aclfile": str(directory / "users.acl"),
-                "primaryuser": names.USER_REPLICATION,
-                "primaryauth": PASSWORDS.replication,
+                "masteruser" if is_redis else "primaryuser": names.USER_REPLICATION,
+                "masterauth" if is_redis else "primaryauth": PASSWORDS.replication,
             },
         )
         await node.start()

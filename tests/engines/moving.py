@@ -23,7 +23,7 @@ from cachecluster.kube.api import KubeApi, NotFound
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from cachecluster.reconcile.slot_moves import move_slots, settle_slots
-from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, has_no_link, leads
+from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, has_no_link, leads, spec_version
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
 
@@ -97,7 +97,7 @@ class Shop:
         self.spec = CacheClusterSpec.parse(
             {
                 "engine": "Valkey",
-                "version": fleet.cluster.binary.family,
+                "version": spec_version(fleet.cluster.binary),
                 "topology": {"mode": "Cluster", "shards": 1 + max(shard_of.values()), "replicasPerShard": 0},
                 "resources": {"limits": {"memory": "256Mi"}},
             }

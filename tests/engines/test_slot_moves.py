@@ -21,10 +21,12 @@ from cachecluster.reconcile.context import Doubt
 from cachecluster.reconcile.slot_ends import lanes_for
 from cachecluster.reconcile.slot_moves import move_slots
 from tests.engines.fleet import PASSWORDS, Nodes, as_operator
-from tests.engines.harness.binaries import EngineBinary
+from tests.engines.harness.binaries import FAMILIES, REDIS_SUITES, EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.moving import Counting, Shop, keys_of, tag
 
+EVERYBODY: Final = pytest.mark.parametrize("engine", [*FAMILIES, *(f"redis-{f}" for f in REDIS_SUITES)], indirect=True)
+"""Redis, too: it has the same commands, but SETSLOT reaches no replica."""
 SOME: Final = SlotSet.from_ranges([(0, 39)])
 OTHER: Final = SlotSet.from_ranges([(100, 139)])
 
@@ -42,6 +44,7 @@ async def shop_of(fleet: Nodes, *, owning: int = 2, replicas: bool = False) -> S
     return Shop(fleet, {"n0": 0, "n1": 1} | ({"n2": 0, "n3": 1} if replicas else {}))
 
 
+@EVERYBODY
 @pytest.mark.parametrize("replicas", [False, True], ids=["alone", "replicated"])
 async def test_every_key_arrives_with_its_value(fleet: Nodes, replicas: bool) -> None:
     shop = await shop_of(fleet, owning=1, replicas=replicas)

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation import events
 from tests.simulation.conftest import Seeds
 from tests.simulation.operating.faults import Faults
-from tests.simulation.schedules import VERSIONS, random_shape
+from tests.simulation.schedules import random_shape, version_of
 from tests.simulation.test_faults import PERSISTENT, Running
 from tests.simulation.world import World
 
@@ -16,7 +16,7 @@ def _befall(seed: int, choice: tuple[events.Event, ...], gap: tuple[float, float
     chance = random.Random(seed)  # noqa: S311
     with World(seed) as world:
         world.kubelets.reuse_addresses = events.delete_all_pods not in choice
-        running = Running(world, random_shape(chance, replicas=True), version=chance.choice(VERSIONS), **more)
+        running = Running(world, random_shape(chance, replicas=True), version=version_of(seed), **more)
         world.disturb(Faults(crash=chance.choice((0, 0.05)), lost_reply=0.05, stale_list=0.1, conflict=0.02))
         for _ in range(chance.randint(2, 5)):
             chance.choice(choice)(world, running.ref, chance)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.conftest import Seeds
 from tests.simulation.operating.faults import Faults
-from tests.simulation.schedules import VERSIONS
+from tests.simulation.schedules import version_of
 from tests.simulation.test_faults import PERSISTENT, Running
 from tests.simulation.world import World
 
@@ -25,15 +25,27 @@ def scale(running: Running, shards: int) -> None:
     running.world.edit(running.ref, lambda spec: spec["topology"].update(shards=shards))
 
 
+def resharding(running: Running) -> bool:
+    """Whether slots of the cluster are moving."""
+    status = running.world.cluster(running.ref).get("status", {})
+    return "resharding" in status
+
+
 def assert_shared_evenly(world: World) -> None:
     """Every shard owns as many slots as any other, or one more."""
     sizes = [len(n.me.slots) for n in world.watch.living("cart") if n.me.primary and n.me.slots]
     assert max(sizes) - min(sizes) <= 1, sizes
 
 
-@pytest.mark.parametrize(("before", "after"), [(3, 6), (6, 3), (3, 1), (1, 3), (5, 4), (2, 3)])
-def test_slots_and_keys_follow_the_number_of_shards(world: World, before: int, after: int) -> None:
-    running = Running(world, (before, 1))
+@pytest.mark.parametrize(
+    ("version", "before", "after"),
+    [
+        *(("8.1", 3, 6), ("8.1", 6, 3), ("8.0", 3, 1), ("8.0", 1, 3), ("8.1", 5, 4), ("8.0", 2, 3)),
+        *(("9.1", 3, 6), ("9.1", 6, 3), ("9.1", 3, 1), ("9.1", 1, 3)),
+    ],
+)
+def test_slots_and_keys_follow_the_number_of_shards(world: World, version: str, before: int, after: int) -> None:
+    running = Running(world, (before, 1), version=version)
     pods = running.pods()
     scale(running, after)
     running.recovers(SETTLED_SECONDS)
@@ -43,8 +55,9 @@ def test_slots_and_keys_follow_the_number_of_shards(world: World, before: int, a
     assert not world.watch.losses
 
 
-def test_there_and_back_again(world: World) -> None:
-    running = Running(world, (3, 1))
+@pytest.mark.parametrize("version", ["8.1", "9.1"])
+def test_there_and_back_again(world: World, version: str) -> None:
+    running = Running(world, (3, 1), version=version)
     for shards in (6, 3):
         scale(running, shards)
         running.recovers(SETTLED_SECONDS)
@@ -52,11 +65,11 @@ def test_there_and_back_again(world: World) -> None:
     assert not world.watch.losses
 
 
-@pytest.mark.parametrize("after", [1, 2, 3, 5])
-def test_another_edit_in_the_middle_is_picked_up(world: World, after: int) -> None:
-    running = Running(world, (3, 1))
+@pytest.mark.parametrize(("version", "after"), [("8.1", 1), ("8.0", 2), ("8.1", 3), ("8.1", 5), ("9.1", 1), ("9.1", 3)])
+def test_another_edit_in_the_middle_is_picked_up(world: World, version: str, after: int) -> None:
+    running = Running(world, (3, 1), version=version)
     scale(running, 6)
-    world.wait(14)
+    world.until(lambda: resharding(running), "slots are on their way", 30)
     scale(running, after)
     running.recovers(SETTLED_SECONDS)
     assert len(running.pods()) == after * 2
@@ -86,7 +99,7 @@ def test_scaling_under_crashes_and_losses(seeds: Seeds) -> None:
     for seed in seeds:
         chance = random.Random(seed)  # noqa: S311
         with World(seed) as world:
-            running = Running(world, (chance.randint(1, 4), chance.randint(0, 2)), version=chance.choice(VERSIONS))
+            running = Running(world, (chance.randint(1, 4), chance.randint(0, 2)), version=version_of(seed))
             faults = Faults(crash=chance.choice((0.02, 0.1)), lost_reply=0.1, lost_request=0.02, stale_list=0.1)
             world.disturb(faults)
             for _ in range(chance.randint(1, 3)):
@@ -96,3 +109,22 @@ def test_scaling_under_crashes_and_losses(seeds: Seeds) -> None:
             running.recovers(SETTLED_SECONDS)
             assert_shared_evenly(world)
             assert not world.watch.losses
+
+
+@pytest.mark.parametrize("version", ["8.1", "9.1"])
+def test_more_shards_than_there_is_room_for_are_taken_back(world: World, version: str) -> None:
+    """Their pods have never come up, and nobody waits for them to answer."""
+    running = Running(world, (2, 1), version=version)
+    pods = running.pods()
+    for name in world.hosts.by_name:
+        world.hosts.cordon(name)
+    scale(running, 4)
+    world.until(lambda: world.condition(running.ref, "Stalled") == "True", "no place is found", 60)
+    scale(running, 2)
+    world.until(lambda: len(world.boxes("cart")) == 4 and len(list(running.pods())) == 4, "they go", 60)
+    for name in world.hosts.by_name:
+        world.hosts.cordon(name, on=False)
+    world.wake_all()
+    running.recovers(SETTLED_SECONDS)
+    assert running.pods() == pods
+    assert not world.watch.losses

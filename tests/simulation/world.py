@@ -20,7 +20,7 @@ from tests.simulation.kubernetes.statefulset import StatefulSets
 from tests.simulation.kubernetes.store import Key, Object, Store
 from tests.simulation.kubernetes.volumes import Resizer
 from tests.simulation.operating.clients import History, Writer
-from tests.simulation.operating.convergence import unconverged
+from tests.simulation.operating.convergence import converged, unconverged
 from tests.simulation.operating.faults import NO_FAULTS, Faults, Killed
 from tests.simulation.operating.invariants import Watch
 from tests.simulation.operating.operator import Operator, Recorder
@@ -303,8 +303,10 @@ class World:
 
     def converge(self, ref: ClusterRef, seconds: float = 300.0) -> float:
         """Wait until the cluster is whole and the operator has nothing left to do; then make sure that it rests."""
-        took = self.until(lambda: not unconverged(self, ref), "converged", seconds)
+        took = self.until(lambda: converged(self, ref), "converged", seconds)
         self.assert_rests(ref)
+        if changed := self.store.changed_by_readers():
+            raise AssertionError(self.report(f"the operator has changed what it had only read: {changed}"))
         return took
 
     def assert_rests(self, ref: ClusterRef) -> None:

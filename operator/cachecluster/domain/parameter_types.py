@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _INT_MAX: Final = 2**31 - 1
@@ -249,6 +250,7 @@ TYPES: Final[dict[str, Type]] = {
 """Parameters with a checked value; the few others that users may set are free text."""
 
 
+@lru_cache(maxsize=4096)
 def normal(name: str, value: str) -> str:
     """The one way to write ``value``, for the engine and for comparing it with what the engine answers.
 

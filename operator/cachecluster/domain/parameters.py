@@ -1,6 +1,8 @@
 """Whether a user's engine parameter can be carried out: known to the version, not the operator's, a value it takes."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Final
 
 from cachecluster.api.owned_parameters import owned_by_operator
@@ -76,9 +78,10 @@ def modern_name(name: str) -> str:
     return name
 
 
-def settable(version: EngineVersion) -> list[str]:
+@cache
+def settable(version: EngineVersion) -> Sequence[str]:
     """Every parameter that users may set with ``version``, sorted, without old names."""
-    return sorted(n for n in KNOWN[version] if owned_by_operator(n) is None and modern_name(n) == n)
+    return tuple(sorted(n for n in KNOWN[version] if owned_by_operator(n) is None and modern_name(n) == n))
 
 
 def _order(version: str) -> tuple[int, ...]:

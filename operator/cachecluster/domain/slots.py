@@ -1,5 +1,6 @@
 """Sets of hash slots as sorted ranges, and how slots are shared out over shards."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,6 +43,9 @@ class SlotSet:
     def __str__(self) -> str:
         return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in self.ranges)
 
+    def __bool__(self) -> bool:
+        return bool(self.ranges)
+
     def __len__(self) -> int:
         return sum(b - a + 1 for a, b in self.ranges)
 
@@ -50,7 +54,8 @@ class SlotSet:
             yield from range(a, b + 1)
 
     def __contains__(self, slot: int) -> bool:
-        return any(a <= slot <= b for a, b in self.ranges)
+        at = bisect_right(self.ranges, (slot, SLOT_COUNT)) - 1
+        return at >= 0 and slot <= self.ranges[at][1]
 
     def __or__(self, other: "SlotSet") -> "SlotSet":
         if not other.ranges or not self.ranges:
@@ -58,25 +63,45 @@ class SlotSet:
         return SlotSet.from_ranges((*self.ranges, *other.ranges))
 
     def __and__(self, other: "SlotSet") -> "SlotSet":
-        pairs = ((max(a, c), min(b, d)) for a, b in self.ranges for c, d in other.ranges)
+        if self._is_apart_from(other):
+            return NO_SLOTS
         # Parts of disjoint ranges with gaps between them, in order: there is nothing to sort or to merge.
-        return SlotSet(tuple((a, b) for a, b in pairs if a <= b))
+        both: list[tuple[int, int]] = []
+        i = j = 0
+        while i < len(self.ranges) and j < len(other.ranges):
+            (a, b), (c, d) = self.ranges[i], other.ranges[j]
+            if a <= d and c <= b:
+                both.append((max(a, c), min(b, d)))
+            if b < d:
+                i += 1
+            else:
+                j += 1
+        return SlotSet(tuple(both))
 
     def __sub__(self, other: "SlotSet") -> "SlotSet":
-        if not other.ranges:
+        if self._is_apart_from(other):
             return self
         kept: list[tuple[int, int]] = []
+        j = 0
         for a, b in self.ranges:
             start = a
-            for c, d in other.ranges:
-                if d < start or c > b:
-                    continue
+            while j < len(other.ranges) and other.ranges[j][1] < start:
+                j += 1
+            at = j
+            while at < len(other.ranges) and other.ranges[at][0] <= b:
+                c, d = other.ranges[at]
                 if c > start:
                     kept.append((start, c - 1))
                 start = d + 1
+                at += 1
             if start <= b:
                 kept.append((start, b))
         return SlotSet(tuple(kept))
+
+    def _is_apart_from(self, other: "SlotSet") -> bool:
+        """One of them is empty, or ends before the other begins."""
+        ours, theirs = self.ranges, other.ranges
+        return not ours or not theirs or ours[-1][1] < theirs[0][0] or theirs[-1][1] < ours[0][0]
 
 
 ALL_SLOTS: Final = SlotSet(((0, SLOT_COUNT - 1),))

@@ -103,6 +103,12 @@ class ReplicaLink:
     """master_link_down_since_seconds; None while up; -1 if the link has never been up."""
     last_io_seconds: int | None
     primary_ip: str
+    sync_percent: int | None = None
+    """How much of the primary's data has come, in steps of five; None where the primary does not know how much it is:
+    it sends what it has in memory and not a file.
+    """
+    sync_received: int = 0
+    """Bytes of a full sync so far, in steps of 64 MiB."""
 
     @property
     def ever_synced(self) -> bool:
@@ -139,6 +145,8 @@ class NodeView:
     """Slots of its own that it is marked to give to a peer."""
     importing: tuple[OpenSlot, ...] = ()
     """Slots of others that it is marked to take from a peer."""
+    loaded_percent: int | None = None
+    """How much of its file is in memory while it loads, in steps of five."""
     max_memory: int = 0
     """maxmemory in bytes; 0: unlimited."""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -224,6 +232,15 @@ class Pod:
     """Bytes, as its spec asks for by now."""
     resize: "Resize | None" = None
     """What the kubelet has still to do, or cannot do, for the resources that are asked for; None: they are in force."""
+
+    @property
+    def never_ran(self) -> bool:
+        """Its engine has not started once: no place, no image, no configuration. Nobody can know it."""
+        container = self.container
+        if container is None:
+            return self.phase == "Pending"
+        ended = container.restarts or container.last_termination
+        return container.state is ContainerState.WAITING and not ended
 
 
 class ResizeState(StrEnum):

@@ -63,6 +63,7 @@ class SlotMigration:
     """This node gives the slots away."""
     slots: SlotSet
     target: NodeId
+    """Empty where the node has heard of it as the replica of the one that takes them (it may lead by now)."""
     state: str
     """In the engine's words; ``success``, ``failed`` and ``cancelled`` are final."""
     message: str

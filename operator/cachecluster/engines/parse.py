@@ -7,6 +7,8 @@ from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
 from cachecluster.engines.client import SlotMigration, StreamPosition
 
+PERCENT_STEP: Final = 5
+RECEIVED_STEP: Final = 64 * 2**20
 NO_HISTORY: Final = "0" * 40
 """master_replid2 of a node that continues no other history (INFO replication)."""
 
@@ -40,7 +42,16 @@ def replica_link(fields: Mapping[str, str]) -> ReplicaLink | None:
         down_seconds=None if up else int(fields.get("master_link_down_since_seconds", "-1")),
         last_io_seconds=last_io if last_io >= 0 else None,
         primary_ip=fields.get("master_host", ""),
+        sync_percent=_percent(fields.get("master_sync_perc"))
+        if int(fields.get("master_sync_total_bytes", 0))
+        else None,
+        sync_received=int(fields.get("master_sync_read_bytes", 0)) // RECEIVED_STEP * RECEIVED_STEP,
     )
+
+
+def _percent(text: str | None) -> int | None:
+    """Progress in steps, so that the status is not written for every bit of it."""
+    return None if text is None else int(float(text)) // PERCENT_STEP * PERCENT_STEP
 
 
 def peers(text: str, now_ms: int) -> tuple[Peer, ...]:
@@ -110,6 +121,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         version=fields.get("valkey_version") or fields["redis_version"],
         role=Role.REPLICA if link is not None else Role.PRIMARY,
         loading=fields.get("loading") != "0" or fields.get("async_loading", "0") != "0",
+        loaded_percent=_percent(fields.get("loading_loaded_perc")),
         keys=keys(fields),
         used_memory=int(fields["used_memory"]),
         replication_id=fields["master_replid"],
@@ -154,7 +166,7 @@ def migration(entry: Sequence[Any]) -> SlotMigration:
         name=fields["name"],
         outgoing=fields["operation"] == "EXPORT",
         slots=SlotSet.parse(fields["slot_ranges"]),
-        target=NodeId(fields["target_node"]),
+        target=NodeId(fields.get("target_node", "")),
         state=fields["state"],
         message=fields["message"],
     )

@@ -2,6 +2,7 @@
 one with the parameters that change without a restart."""
 
 from collections.abc import Collection
+from functools import cache
 from importlib import resources
 from typing import Any, Final
 
@@ -46,6 +47,7 @@ def live_config_map(spec: CacheClusterSpec, ref: ClusterRef, remembered: Collect
     }
 
 
+@cache
 def script(name: str) -> str:
     """Text of a pod script: POSIX sh that needs nothing beyond busybox and the engine's own tools."""
     return resources.files("cachecluster.manifests").joinpath("scripts", name).read_text(encoding="utf-8")

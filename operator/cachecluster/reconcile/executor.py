@@ -60,8 +60,16 @@ async def execute(plan: Plan, context: Context) -> tuple[Outcome, ...]:
 
 
 def _side_by_side(step: Do) -> tuple[type[Action], str]:
-    """Neighbours with the same key are independent of each other; of role labels, the order matters."""
-    return type(step.action), step.action.role.value if isinstance(step.action, LabelRole) else ""
+    """Neighbours with the same key are independent of each other. Of role labels the order matters, and a StatefulSet
+    comes after all that its pods mount: without it they would never start.
+    """
+    match step.action:
+        case LabelRole(role=role):
+            return LabelRole, role.value
+        case Apply(manifest={"kind": "StatefulSet"}):
+            return Apply, "StatefulSet"
+        case action:
+            return type(action), ""
 
 
 async def _carry_out(step: Do, context: Context) -> Outcome:

@@ -72,7 +72,9 @@ async def _apply(manifest: Manifest, uid: str | None, context: Context, version:
 
 
 async def delete(action: Delete, context: Context) -> None:
-    """Delete exactly the object that was seen."""
+    """Delete exactly the object that was seen; raises Doubt for a ConfigMap that a pod mounts after all (S11)."""
+    if action.key.kind == "ConfigMap":
+        await _check_unused(action.key.name, context)
     await context.deps.kube.delete(
         API_VERSIONS[action.key.kind],
         action.key.kind,
@@ -81,6 +83,20 @@ async def delete(action: Delete, context: Context) -> None:
         uid=action.uid,
         resource_version=action.resource_version,
     )
+
+
+async def _check_unused(config_map: str, context: Context) -> None:
+    """Pods are read once more, each by itself: a pod that has been replaced since starts with another ConfigMap."""
+    kube, namespace = context.deps.kube, context.ref.namespace
+    pods = await kube.list("v1", "Pod", namespace, f"{names.LABEL_CLUSTER}={context.ref.name}")
+    for name in [pod["metadata"]["name"] for pod in pods]:
+        try:
+            pod = await kube.get("v1", "Pod", namespace, name)
+        except NotFound as e:
+            raise Doubt(f"{name} is being replaced") from e
+        volumes = pod["spec"].get("volumes", ())
+        if any(v.get("configMap", {}).get("name") == config_map for v in volumes):
+            raise Doubt(f"{name} mounts ConfigMap {config_map}")
 
 
 async def label_role(action: LabelRole, context: Context) -> None:

@@ -1,4 +1,6 @@
-"""Valkey of each supported family as ordinary programs on this machine, whatever release of Debian it runs.
+"""Engines of each family as ordinary programs on this machine, whatever release of Debian it runs.
+
+Valkey in the families that the operator offers, and Redis, whose slots move the same way, as Debian ships it.
 
 They come out of the very root file systems that the container images are made of and run by their own dynamic linker
 with their own libraries. Scripts find `valkey-server`, `valkey-cli` and busybox's applets on the PATH, as in a pod.
@@ -10,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from e2e.localcluster.artifacts import build_once, cache_root, digest_of
-from e2e.localcluster.images import ENGINES, engine_release
-from e2e.localcluster.rootfs import rootfs_tree
+from e2e.localcluster.images import ENGINE_HOOK, ENGINES, engine_release
+from e2e.localcluster.rootfs import RootfsRecipe, rootfs_tree
 
 FAMILIES: Final = tuple(release.family for release in ENGINES)
+REDIS_SUITES: Final = {"7.0": "bookworm", "8.0": "trixie"}
+"""The Debian suite that ships a family of Redis."""
 
 # A pod has its network to itself; here all share the loopback, so a server is held to its own address, both for
 # listening and for what peers see as the source of its connections. NODE_ADDRESS is set by NodeProcess.
@@ -32,11 +36,14 @@ exec {program} "$@"
 
 @dataclass(frozen=True, slots=True)
 class EngineBinary:
-    """Valkey of one family: `root` is its root file system, `bin_dir` has wrappers for valkey-server and valkey-cli."""
+    """An engine of one family: `root` is its root file system, `bin_dir` has wrappers of its server and its client,
+    which are called valkey-server and valkey-cli whatever the engine.
+    """
 
     family: str
     root: Path
     bin_dir: Path
+    name: str = "valkey"
 
     @property
     def search_path(self) -> str:
@@ -62,20 +69,36 @@ def engine_binary(family: str) -> EngineBinary:
     Raises:
         BuildError: the packages could not be had.
     """
-    root = rootfs_tree(engine_release(family).recipe)
+    return _binary("valkey", family, engine_release(family).recipe)
+
+
+def redis_binary(family: str) -> EngineBinary:
+    """Redis of a family ("7.0", "8.0"), likewise."""
+    recipe = RootfsRecipe(
+        name=f"redis-{family}",
+        suite=REDIS_SUITES[family],
+        variant="extract",
+        packages=("redis-server", "redis-tools", "busybox-static"),
+        hooks=(ENGINE_HOOK, f'chroot "$1" /usr/bin/redis-server --version | grep -q "v={family}\\."'),
+    )
+    return _binary("redis", family, recipe)
+
+
+def _binary(name: str, family: str, recipe: RootfsRecipe) -> EngineBinary:
+    root = rootfs_tree(recipe)
     wrappers = {
-        "valkey-server": SERVER_WRAPPER.format(program=_linked(root, "valkey-server")),
-        "valkey-cli": CLI_WRAPPER.format(program=_linked(root, "valkey-cli")),
+        "valkey-server": SERVER_WRAPPER.format(program=_linked(root, f"{name}-server")),
+        "valkey-cli": CLI_WRAPPER.format(program=_linked(root, f"{name}-cli")),
     }
 
     def produce(partial: Path) -> None:
         partial.mkdir()
-        for name, script in wrappers.items():
-            (partial / name).write_text(script)
-            (partial / name).chmod(0o755)
+        for program, script in wrappers.items():
+            (partial / program).write_text(script)
+            (partial / program).chmod(0o755)
 
     target = cache_root() / "wrappers" / f"{root.name}-{digest_of(wrappers.values())}"
-    return EngineBinary(family, root, build_once(target, f"wrappers of Valkey {family}", produce))
+    return EngineBinary(family, root, build_once(target, f"wrappers of {name} {family}", produce), name)
 
 
 def _linked(root: Path, program: str) -> str:

@@ -108,13 +108,14 @@ def connect(node: "Node", row: Row) -> None:
 def cron(node: "Node") -> None:
     """Ten times a second: reconnect, ping, suspect (clusterCron)."""
     now = node.now()
-    for row in list(node.rows.values()):
+    for row in [r for r in node.rows.values() if r.link is None or r.inbound is None or r.handshake]:
         if row is not node.me and not row.noaddr:
             _reconnect(node, row, now)
     if node.iteration % 10 == 0:
         _ping_somebody(node)
     changed = False
-    for row in list(node.rows.values()):
+    silent = now - node.config.node_timeout / 2
+    for row in [r for r in node.rows.values() if r.ping_sent or r.pong_received < silent]:
         if row is not node.me and not row.noaddr and not row.handshake:
             changed |= _watch(node, row, now)
     if changed or not node.state_ok:

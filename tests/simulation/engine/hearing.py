@@ -190,11 +190,14 @@ def update_slots(node: "Node", sender: Row, epoch: int, slots: SlotSet) -> None:
     same_shard = sender.shard_id == node.me.shard_id
     current = node.speaks_for
     ours_before = current.slots
-    gained = slots - sender.slots
+    rest = gained = slots - sender.slots
     for row in node.rows.values():
-        overlap = row.slots & gained if row is not sender else NO_SLOTS
+        if not rest:
+            break
+        overlap = row.slots & rest if row is not sender else NO_SLOTS
         if not overlap:
             continue
+        rest -= overlap
         lost = overlap if row.config_epoch < epoch else overlap & row.unclaimed
         row.slots, row.unclaimed = row.slots - lost, row.unclaimed - lost
         gained -= overlap - lost

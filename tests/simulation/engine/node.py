@@ -8,7 +8,7 @@ from typing import Final
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import NodeId
-from tests.simulation.engine import bus, election, replication
+from tests.simulation.engine import atomic, bus, election, replication
 from tests.simulation.engine.disk import Disk, Dump, NodesConf, SavedRow
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.table import Address, Row
@@ -89,6 +89,8 @@ class Node:
         self.tokens: dict[int, tuple[str, ...]] = {}
         self.migrating: dict[int, NodeId] = {}
         self.importing: dict[int, NodeId] = {}
+        self.jobs: list[atomic.Job] = []
+        """Atomic migrations, newest first."""
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
         major, minor = self.config.version
@@ -216,6 +218,7 @@ class Node:
             self.iteration += 1
             bus.cron(self)
             election.cron(self)
+            atomic.cron(self)
             self.network.clock.later(CRON_SECONDS, self._cron)
 
     def _replication_cron(self) -> None:
@@ -254,7 +257,7 @@ class Node:
         now = self.now()
         if self.me.primary and not self.state_ok and now - self.started < WRITABLE_DELAY:
             return
-        voters = [r for r in self.rows.values() if r.votes]
+        voters = [r for r in self.rows.values() if r.primary and r.slots.ranges]
         reachable = sum(1 for r in voters if not r.fail and not r.pfail)
         ok = reachable >= len(voters) // 2 + 1
         if not ok:
@@ -278,7 +281,7 @@ class Node:
         if not taking and (not self.me.primary or slot not in self.me.slots):
             owner = next((r for r in self.rows.values() if slot in r.slots), None)
             return f"MOVED {slot} {owner.address.ip}" if owner is not None else "CLUSTERDOWN Hash slot not served"
-        if self.election.manual_end and self.election.manual_replica is not None:
+        if (self.election.manual_end and self.election.manual_replica is not None) or atomic.is_pausing(self):
             return "paused"
         if slot in self.migrating and not taking:
             return f"ASK {slot} {self.rows[self.migrating[slot]].address.ip}"
@@ -300,7 +303,10 @@ class Node:
 
     def lose(self, slots: SlotSet) -> None:
         """Slots of our shard are another's now: what a primary holds of them goes (clusterUpdateSlotsConfigWith)."""
+        if not slots:
+            return
         self.migrating = {s: to for s, to in self.migrating.items() if s not in slots}
+        atomic.given_up(self, slots)
         if not self.me.primary:
             return
         gone = {s: t for s, t in self.tokens.items() if s in slots}

@@ -41,6 +41,7 @@ class Stream:
     down_since: float | None = None
     """None: the link has never been up in this process's life."""
     last_io: float = 0.0
+    sync_began: float = 0.0
     pending: list[Write] = field(default_factory=list)
     """On the wire towards this replica."""
     attempt: int = 0
@@ -178,7 +179,7 @@ def _connect(node: "Node", attempt: int) -> None:
     if _continues(node, primary):
         node.network.clock.later(0.01, _partial, node, repl.attempt)
     else:
-        repl.syncing = True
+        repl.syncing, repl.sync_began = True, node.now()
         node.network.clock.later(node.config.sync_seconds * (0.5 + node.chance.random()), _full, node, repl.attempt)
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import SlotState
 from tests.simulation.engine import bus, replication
 from tests.simulation.engine.commands import Refused
-from tests.simulation.engine.table import Row
 
 if TYPE_CHECKING:
     from tests.simulation.engine.node import Node
@@ -16,12 +15,19 @@ if TYPE_CHECKING:
 
 def set_slots(node: "Node", slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
     """CLUSTER SETSLOT for each slot, as a pipeline: one refusal does not keep the others back."""
-    refusals = []
+    refusals, given = [], NO_SLOTS
     for slot in slots:
         try:
             _set_slot(node, slot, state, peer)
         except Refused as e:
             refusals.append(e)
+            continue
+        if state is SlotState.NODE and node.config.version < (8, 1):
+            _give(node, SlotSet.of([slot]), peer)
+        elif state is SlotState.NODE:  # what comes at once is announced at once (engine-facts §1.3)
+            given |= SlotSet.of([slot])
+    if given:
+        _give(node, given, peer)
     for replica in node.repl.replicas.values():
         if replica.repl.up:
             replication.share_marks(node, replica)
@@ -51,22 +57,22 @@ def _set_slot(node: "Node", slot: int, state: SlotState, peer: NodeId | None) ->
             node.migrating[slot] = row.node_id
         case SlotState.IMPORTING:
             node.importing[slot] = row.node_id
-        case SlotState.NODE:
-            _give(node, slot, row)
+        case SlotState.NODE if mine and row is not node.me and node.tokens.get(slot):
+            raise Refused(
+                f"ERR Can't assign hashslot {slot} to a different node while I still hold keys for this hash slot."
+            )
 
 
-def _give(node: "Node", slot: int, owner: Row) -> None:
+def _give(node: "Node", slots: SlotSet, to: NodeId | None) -> None:
     """SETSLOT NODE: the importing node takes a new epoch without asking, so that its claim wins everywhere."""
-    if slot in node.me.slots and owner is not node.me and node.tokens.get(slot):
-        raise Refused(
-            f"ERR Can't assign hashslot {slot} to a different node while I still hold keys for this hash slot."
-        )
-    one = SlotSet.of([slot])
+    owner = node.rows[to or node.node_id]
     for row in node.rows.values():
-        row.slots, row.unclaimed = row.slots - one, row.unclaimed - one
-    owner.slots |= one
-    node.migrating.pop(slot, None)
-    if owner is node.me and node.importing.pop(slot, None) is not None:
+        row.slots, row.unclaimed = row.slots - slots, row.unclaimed - slots
+    owner.slots |= slots
+    expected = [node.importing.pop(slot, None) for slot in slots] if owner is node.me else []
+    for slot in slots:
+        node.migrating.pop(slot, None)
+    if any(source is not None for source in expected):
         highest = max(node.current_epoch, *(r.config_epoch for r in node.rows.values()))
         if node.me.config_epoch == 0 or node.me.config_epoch != highest:
             node.current_epoch = highest + 1

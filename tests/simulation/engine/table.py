@@ -52,7 +52,7 @@ class Row:
     @property
     def votes(self) -> bool:
         """Primaries with slots decide."""
-        return self.primary and bool(self.slots)
+        return self.primary and bool(self.slots.ranges)
 
     @property
     def flags(self) -> frozenset[str]:

@@ -3,7 +3,9 @@
 import marshal
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from tests.simulation.clock import Clock
@@ -22,18 +24,31 @@ class Key(NamedTuple):
     name: str
 
 
-class Entry(NamedTuple):
-    """One stored version. The body is kept packed, so that every reader gets a copy of its own."""
+@dataclass(frozen=True)
+class Entry:
+    """One stored version. The body is kept packed, so that everybody who may change it gets a copy of their own."""
 
     packed: bytes
     labels: dict[str, str]
     uid: str
+    owners: tuple[str, ...]
+    """Uids of the objects that it goes with."""
 
     @property
     def body(self) -> Object:
         """A fresh copy."""
         unpacked: Object = marshal.loads(self.packed)  # noqa: S302  (our own bytes, never left the process)
         return unpacked
+
+    @cached_property
+    def shared(self) -> Object:
+        """One copy for all who only read: the operator, whose snapshots are frozen."""
+        return self.body
+
+    @property
+    def intact(self) -> bool:
+        """Nobody has changed the shared copy."""
+        return "shared" not in self.__dict__ or self.shared == self.body
 
 
 def rfc3339(seconds: float) -> str:
@@ -71,14 +86,18 @@ class Store:
         return key.name in self._tables.get((key.kind, key.namespace), {})
 
     def select(self, kind: str, namespace: str, selector: str = "", *, age: float = 0.0) -> list[Object]:
-        """Copies of all matching objects, by name; ``age``: as they were so many seconds ago, or a little later."""
+        """All matching objects, by name, only to be read; ``age``: as they were so many seconds ago, or a bit later."""
         table = self._tables.get((kind, namespace), {})
         if age:
             moment = self.clock.now() - age
             past = self._past.get((kind, namespace), ())
             table = next((state for replaced, state in past if replaced > moment), table)
         wanted = [part.split("=", 1) for part in selector.split(",") if part]
-        return [e.body for _, e in sorted(table.items()) if all(e.labels.get(k) == v for k, v in wanted)]
+        return [e.shared for _, e in sorted(table.items()) if all(e.labels.get(k) == v for k, v in wanted)]
+
+    def changed_by_readers(self) -> list[str]:
+        """Objects of which somebody who was only to read them has changed the shared copy."""
+        return [f"{k[0]} {name}" for k, t in self._tables.items() for name, e in t.items() if not e.intact]
 
     def bodies(self) -> Iterator[tuple[Key, Object]]:
         """Everything."""
@@ -117,7 +136,8 @@ class Store:
         self._version += 1
         meta["resourceVersion"] = str(self._version)
         self._remember(key)
-        entry = Entry(marshal.dumps(body), dict(meta.get("labels", {})), meta["uid"])
+        owners = tuple(o["uid"] for o in meta.get("ownerReferences", ()))
+        entry = Entry(marshal.dumps(body), dict(meta.get("labels", {})), meta["uid"], owners)
         self._tables.setdefault((key.kind, key.namespace), {})[key.name] = entry
         self._tell(key, body)
         return entry.body
@@ -174,10 +194,14 @@ class Store:
 
     def _collect(self, owner: str) -> None:
         """Delete what belongs to an owner that is gone."""
-        for key, body in list(self.bodies()):
-            owners = body["metadata"].get("ownerReferences", ())
-            if owners and all(o["uid"] == owner for o in owners):
-                self.delete(key)
+        owned = [
+            Key(kind, namespace, name)
+            for (kind, namespace), table in sorted(self._tables.items())
+            for name, entry in sorted(table.items())
+            if entry.owners and all(o == owner for o in entry.owners)
+        ]
+        for key in owned:
+            self.delete(key)
 
     def _tell(self, key: Key, body: Object | None) -> None:
         for watcher in self.watchers:

@@ -19,7 +19,7 @@ from cachecluster.engines.client import (
     SlotState,
     StreamPosition,
 )
-from tests.simulation.engine import commands, slot_commands
+from tests.simulation.engine import atomic, commands, slot_commands
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Node, used_memory
 from tests.simulation.engine.table import Address, Row
@@ -29,6 +29,8 @@ from tests.simulation.operating.faults import Interference
 OPERATOR = "operator"
 """The operator's place in the network."""
 CONNECT_SECONDS = 2.0
+SYNC_BYTES = 2**24
+"""What a full sync brings in a second."""
 
 
 def view_of(node: Node) -> NodeView:
@@ -43,6 +45,7 @@ def view_of(node: Node) -> NodeView:
             down_seconds=None if repl.up else -1 if repl.down_since is None else int(now - repl.down_since),
             last_io_seconds=int(now - repl.last_io) if repl.up else None,
             primary_ip=repl.primary_ip,
+            sync_received=int(now - repl.sync_began) * SYNC_BYTES if repl.syncing else 0,
         )
     return NodeView(
         node_id=node.node_id,
@@ -126,7 +129,7 @@ class Client:
             self._still_open()
             self._interference.before_command(node, name, arguments)
             try:
-                (vars(commands).get(name) or vars(slot_commands)[name])(node, *arguments)
+                next(vars(m)[name] for m in (commands, slot_commands, atomic) if name in vars(m))(node, *arguments)
             except commands.Refused as e:
                 raise NodeRefused(str(e)) from None
 
@@ -199,16 +202,19 @@ class Client:
         return StreamPosition(node.repl.offset, in_step=node.me.primary or node.repl.up)
 
     async def moves_atomically(self) -> bool:
-        """No engine does, here."""
-        return False
+        """From Valkey 9.0 on."""
+        await self._interference.node_read(self._node)
+        return atomic.is_known(await self._check())
 
     async def start_migration(self, slots: SlotSet, target: NodeId) -> None:
-        """Of those that do alone."""
-        raise NodeRefused("ERR unknown subcommand 'MIGRATESLOTS'")
+        """CLUSTER MIGRATESLOTS."""
+        await self._command("migrate_slots", slots, target)
 
     async def migrations(self) -> list[SlotMigration]:
-        """None."""
-        return []
+        """CLUSTER GETSLOTMIGRATIONS."""
+        await self._interference.node_read(self._node)
+        jobs = (await self._check()).jobs
+        return [SlotMigration(j.name, j.outgoing, j.slots, j.target, j.state, j.message) for j in jobs]
 
 
 class Connector:

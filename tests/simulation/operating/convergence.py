@@ -1,5 +1,6 @@
 """When a cluster is as its spec wants it, judged on the true state of the world and not on what the operator says."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cachecluster.api import names
@@ -19,33 +20,40 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-def unconverged(world: "World", ref: ClusterRef) -> list[str]:
-    """What is still missing, in words; empty when the cluster is whole and the operator rests."""
+def converged(world: "World", ref: ClusterRef) -> bool:
+    """Whether the cluster is whole and the operator rests."""
+    return next(unconverged(world, ref), None) is None
+
+
+def unconverged(world: "World", ref: ClusterRef) -> Iterator[str]:
+    """What is still missing, in words, the cheapest to find first."""
     operator = world.leader[ref.name]
-    topology = world.cluster(ref)["spec"]["topology"]
-    expected = topology["shards"] * (1 + topology["replicasPerShard"])
-    boxes = world.boxes(ref.name)
-    nodes = [b.node for b in boxes if b.node is not None]
-    missing = []
-    if len(nodes) != expected or not all(b.ready for b in boxes):
-        missing.append(f"{len(nodes)} of {expected} nodes run, {sum(b.ready for b in boxes)} are ready")
-    missing += [p for n in nodes for p in _node_problems(n, nodes)]
-    missing += _slot_problems(nodes, topology["shards"])
     if operator.looking:
-        missing.append("a pass is under way")
-    missing += _volume_problems(world, ref)
-    missing += _memory_problems(world, ref, boxes)
-    missing += _parameter_problems(nodes, CacheClusterSpec.parse(world.cluster(ref)["spec"]))
+        yield "a pass is under way"
     if operator.way.dead or operator.last is None:
-        missing.append("no operator has finished a pass")
+        yield "no operator has finished a pass"
     elif not operator.last.plan.converged:
         plan = operator.last.plan
         messages = [s.message for s in plan.steps] + [w.message for w in plan.waits] + [b.message for b in plan.blocks]
-        missing.append(f"the plan is not empty: {messages[:3]}")
-    conditions = {c["type"]: c["status"] for c in world.cluster(ref).get("status", {}).get("conditions", ())}
+        yield f"the plan is not empty: {messages[:3]}"
+    body = world.cluster(ref)
+    topology = body["spec"]["topology"]
+    expected = topology["shards"] * (1 + topology["replicasPerShard"])
+    boxes = world.boxes(ref.name)
+    nodes = [b.node for b in boxes if b.node is not None]
+    if len(nodes) != expected or not all(b.ready for b in boxes):
+        yield f"{len(nodes)} of {expected} nodes run, {sum(b.ready for b in boxes)} are ready"
+    conditions = {c["type"]: c["status"] for c in body.get("status", {}).get("conditions", ())}
     if conditions.get("Ready") != "True":
-        missing.append(f"condition Ready is {conditions.get('Ready')}")
-    return missing or [*_wrong_labels(world, boxes), *_absent_children(world, ref)]
+        yield f"condition Ready is {conditions.get('Ready')}"
+    for node in nodes:
+        yield from _node_problems(node, nodes)
+    yield from _slot_problems(nodes, topology["shards"])
+    yield from _parameter_problems(nodes, CacheClusterSpec.parse(body["spec"]))
+    yield from _volume_problems(world, ref)
+    yield from _memory_problems(world, ref, boxes)
+    yield from _wrong_labels(world, boxes)
+    yield from _absent_children(world, ref)
 
 
 def _wrong_labels(world: "World", boxes: list[Sandbox]) -> list[str]:

@@ -11,12 +11,19 @@ from cachecluster.domain.actions import Delete, Forget, Meet, MoveSlots, Release
 from cachecluster.domain.planner import plan
 from cachecluster.domain.progress import resharding_news
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
-from cachecluster.domain.snapshot import ObjectKey, Role, Snapshot
+from cachecluster.domain.snapshot import Container, ContainerState, ObjectKey, Role, Snapshot
 from cachecluster.domain.status import derive
 from tests.unit.domain.building import NOW, Cluster, Node, formed, spec_of
 from tests.unit.domain.deciding import of_type, reasons
 
 HALVES = share(2)
+
+
+def waiting(reason: str) -> Container:
+    """A container that has not started yet."""
+    return Container(ContainerState.WAITING, reason, "", 0, None, "", None)
+
+
 GIB = 2**30
 
 
@@ -128,6 +135,27 @@ class TestShardThatIsToGo:
     def test_s1_it_stays_while_one_of_its_nodes_does_not_answer(self) -> None:
         cluster = drained(shrinking()).with_node(2, 1, answers=False)
         assert not of_type(cluster, Reset)
+        assert not of_type(cluster, Delete)
+
+    @pytest.mark.parametrize("container", [waiting("ContainerCreating"), waiting("ImagePullBackOff"), None], ids=str)
+    def test_it_goes_at_once_if_none_of_its_pods_has_ever_come_up(self, container: Container | None) -> None:
+        pods = (Node(2, 0, answers=False), Node(2, 1, answers=False))
+        snap = replace(growing(*pods), spec=spec_of(2), present=dict.fromkeys(range(3), 2), strangers=False).snapshot()
+        views = {
+            pod: replace(view, peers=tuple(p for p in view.peers if not p.node_id.startswith("id-2-")))
+            for pod, view in known(snap).items()
+        }
+        changed = tuple(
+            replace(p, container=container, phase="Pending", ready=False) if p.shard == 2 else p for p in snap.pods
+        )
+        found = plan(replace(snap, views=views, pods=changed))
+        assert [s.action.key for s in found.steps if isinstance(s.action, Delete)] == [
+            ObjectKey("StatefulSet", "cart-2")
+        ]
+
+    def test_s1_it_stays_while_one_that_ran_once_does_not_answer(self) -> None:
+        ended = replace(waiting("CrashLoopBackOff"), restarts=1, last_termination="Error, exit code 1")
+        cluster = drained(shrinking()).with_node(2, 1, answers=False, container=ended)
         assert not of_type(cluster, Delete)
 
 

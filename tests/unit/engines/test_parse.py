@@ -185,3 +185,31 @@ def test_keys_are_counted_over_all_databases_and_other_fields_that_begin_alike_a
     }
     assert parse.keys(fields) == 7
     assert parse.keys({}) == 0
+
+
+def test_progress_comes_in_steps_and_only_where_it_is_known() -> None:
+    syncing = {"role": "slave", "master_link_status": "down", "master_sync_in_progress": "1"}
+    unknown = parse.replica_link({**syncing, "master_sync_total_bytes": "0", "master_sync_read_bytes": "200000000"})
+    assert unknown is not None
+    assert (unknown.sync_percent, unknown.sync_received) == (None, 2 * 64 * 2**20)
+    file = parse.replica_link({**syncing, "master_sync_total_bytes": "900", "master_sync_perc": "48.31"})
+    assert file is not None
+    assert (file.sync_percent, file.sync_received) == (45, 0)
+
+
+def test_a_replica_does_not_know_whereto_its_primary_took_slots() -> None:
+    """As 9.1.2 lists it on a replica; it may be the primary by the time that it is asked."""
+    told = [
+        "name",
+        "ada",
+        "operation",
+        "IMPORT",
+        "slot_ranges",
+        "0-0",
+        "create_time",
+        "1",
+        "state",
+        "occurring-on-primary",
+    ]
+    job = parse.migration([*told, "message", ""])
+    assert (job.outgoing, job.target, job.running) == (False, "", True)

@@ -10,6 +10,7 @@ from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import ForeignId, NodeId, NodeView, Role
+from cachecluster.domain.syncing import catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 
 FULL_MESH_LIMIT: Final = 24
@@ -102,8 +103,8 @@ def attach_replicas(now: Situation) -> Iterator[Verdict]:
 def _attach(now: Situation, shard: Shard, primary: Member, member: Member, view: NodeView) -> Iterator[Verdict]:
     if primary.node is None or view.myself.primary_id == primary.node.node_id:
         if view.link is not None and not view.link.up:
-            message = f"shard {shard.index}: {member.pod.name} is syncing from {primary.pod.name}"
-            yield Wait(Reason.SYNCING_REPLICA, message, 0.2)
+            message = f"shard {shard.index}: {member.pod.name} is syncing from {primary.pod.name}{catching_up(view)}"
+            yield Wait(Reason.SYNCING_REPLICA, message, look_again(view, 0.2))
         return
     if not (_knows(member, primary) and _knows(primary, member)):
         return  # introduced first

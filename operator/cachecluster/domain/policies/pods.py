@@ -8,6 +8,7 @@ from cachecluster.domain.actions import LabelRole, SwitchOver
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import ContainerState, Pod, Role
+from cachecluster.domain.syncing import catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 
 CRASH_RESTARTS: Final = 2
@@ -22,7 +23,8 @@ def explain_pods(now: Situation) -> Iterator[Verdict]:
             if problem is not None and member.node is None:
                 yield problem
             elif not member.pod.ready or member.node is None:
-                yield Wait(Reason.WAITING_FOR_PODS, f"{member.pod.name} is not ready yet", 1.0)
+                message = f"{member.pod.name} is not ready yet{catching_up(member.node)}"
+                yield Wait(Reason.WAITING_FOR_PODS, message, look_again(member.node, 1.0))
         if len(shard.members) < shard.expected:
             yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: pods are being created", 1.0)
 

@@ -16,10 +16,12 @@ from cachecluster.domain.policies.pods import best_successor, pod_problem
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.resizing import can_resize
 from cachecluster.domain.snapshot import Manifest, ObjectKey
+from cachecluster.domain.syncing import catching_up, is_catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 
 STALL_SECONDS: Final = 600.0
-"""A replaced pod that is not ready after so long has stalled the roll, even if nothing else explains why."""
+"""A replaced pod that is not ready after so long has stalled the roll, even if nothing else explains why; one that
+loads its data or copies them is waited for, however long that takes."""
 
 
 def roll_pods(now: Situation) -> Iterator[Verdict]:
@@ -138,11 +140,13 @@ def _hold(now: Situation, member: Member | None) -> Verdict:
     if member is None:
         return Wait(Reason.ROLLING_OUT, "the roll goes on once every pod exists", 0.5)
     problem = pod_problem(member.pod) if member.node is None else None
-    if problem is not None or now.snap.now - member.pod.created_at > STALL_SECONDS:
+    overdue = now.snap.now - member.pod.created_at > STALL_SECONDS and not is_catching_up(member.node)
+    if problem is not None or overdue:
         why = problem.message if problem else f"{member.pod.name} is not ready after {STALL_SECONDS:.0f} s"
         message = f"the roll has stopped: {why}. Correct the spec, or set it back"
         return Block(Reason.ROLLOUT_STALLED, message)
-    return Wait(Reason.ROLLING_OUT, f"the roll waits for {member.pod.name} to be ready and in step", 0.5)
+    message = f"the roll waits for {member.pod.name} to be ready and in step{catching_up(member.node)}"
+    return Wait(Reason.ROLLING_OUT, message, look_again(member.node, 0.5))
 
 
 def _move_primary(now: Situation, shard: Shard, member: Member, desired: Manifest, live: Manifest) -> Iterator[Verdict]:

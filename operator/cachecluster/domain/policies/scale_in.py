@@ -57,13 +57,15 @@ def _kept_are_in_step(shard: Shard) -> bool:
 
 def retire_shards(now: Situation) -> Iterator[Verdict]:
     """Shards without slots that the spec no longer asks for: their nodes forget the cluster, are forgotten by everybody
-    (membership does that), and only then their pods go (S6).
+    (membership does that), and only then their pods go (S6). Pods that never came up are not waited for: where there
+    was no room for them, there may never be.
     """
     for shard in now.topology.shards:
         live = now.snap.children.get(ObjectKey("StatefulSet", shard.name))
         if not (shard.leaving and shard.empty) or live is None:
             continue
-        if now.topology.uncovered or not shard.complete:
+        silent = [m for m in shard.members if not (m.usable or m.pod.never_ran)]
+        if now.topology.uncovered or silent:
             message = f"shard {shard.index} has given its slots away; its pods go when each of its nodes has answered"
             yield Wait(Reason.SCALING_IN, message, 0.5)
             continue
