@@ -19,6 +19,7 @@ SYNC_SECONDS = 1300.0
 @pytest.fixture
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with World(request.node.name) as world:
+        world.server.resources.clear()  # no pods/resize: every edit of the template is a roll
         yield world
 
 
