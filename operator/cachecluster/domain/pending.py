@@ -10,6 +10,7 @@ from cachecluster.domain.live_parameters import outstanding, present_name, remem
 from cachecluster.domain.memory import PARAMETER
 from cachecluster.domain.parameters import settable
 from cachecluster.domain.resizing import can_resize
+from cachecluster.domain.rolled import template_hash
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, ObjectKey, PodShape, Snapshot
 from cachecluster.domain.topology import Member, Topology
 from cachecluster.domain.volumes import growing
@@ -24,7 +25,7 @@ def outdated(snap: Snapshot, topology: Topology) -> list[Member]:
     for shard in topology.shards:
         key = ObjectKey("StatefulSet", shard.name)
         live, target = snap.children.get(key), desired.get(key)
-        current = live is not None and target is not None and _template(live) == _template(target)
+        current = live is not None and target is not None and template_hash(live) == template_hash(target)
         update = live.get("status", {}).get("updateRevision", "") if live is not None else ""
         found += [m for m in shard.members if not current or m.pod.revision != update]
     return found
@@ -106,8 +107,3 @@ def _directives(snap: Snapshot, config: str) -> Mapping[str, str]:
     found = snap.children.get(key) or desired_object(snap, key)
     lines = found["data"].get(CONFIG_FILE, "").splitlines() if found else []
     return {name: value for name, _, value in (line.partition(" ") for line in lines)}
-
-
-def _template(statefulset: Manifest) -> str | None:
-    value: str | None = statefulset["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
-    return value

@@ -12,6 +12,7 @@ from cachecluster.domain.plan import Do, Verdict
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.records import is_record
+from cachecluster.domain.rolled import template_hash
 from cachecluster.domain.snapshot import Manifest
 
 REMOVABLE: Final = frozenset({"ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service"})
@@ -30,20 +31,15 @@ def remove_leftovers(now: Situation) -> Iterator[Verdict]:
 
 
 def _rolled_out(now: Situation) -> bool:
+    """Another template than the wanted one is about to be replaced, and pods still start with it."""
     sets = [o for k, o in now.snap.children.items() if k.kind == "StatefulSet"]
-    wanted = {key_of(m): _template(m) for m in now.snap.desired}
+    wanted = {key_of(m): template_hash(m) for m in now.snap.desired}
     return (
         bool(sets)
-        and all(_complete(o) and _template(o) == wanted.get(key_of(o)) for o in sets)
+        and all(_complete(o) and template_hash(o) == wanted.get(key_of(o)) for o in sets)
         and len(now.snap.pods) == sum(o["spec"]["replicas"] for o in sets)
         and {p.revision for p in now.snap.pods} <= {o["status"]["updateRevision"] for o in sets}
     )
-
-
-def _template(statefulset: Manifest) -> str | None:
-    """Hash of the pod template; another one than wanted is about to be applied, and pods still start with this one."""
-    value: str | None = statefulset["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
-    return value
 
 
 def _complete(statefulset: Manifest) -> bool:

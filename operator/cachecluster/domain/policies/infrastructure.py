@@ -11,6 +11,7 @@ from cachecluster.domain.live_parameters import FILE, is_mounted
 from cachecluster.domain.memory import PARAMETER, maxmemory
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.rolled import template_hash
 from cachecluster.domain.snapshot import Manifest, ObjectKey
 
 _FORMED_PATH: Final = f"metadata.annotations.{names.ANNOTATION_FORMED}"
@@ -94,8 +95,9 @@ def replacing(desired: Manifest, live: Manifest) -> Apply:
 
 def _template_in_force(desired: Manifest, live: Manifest) -> bool:
     """A label or annotation that we stopped sending changes the template as well: the builder's hash tells."""
-    hashes = [o["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE) for o in (desired, live)]
-    return hashes[0] == hashes[1] and in_force(desired["spec"]["template"], live["spec"]["template"])
+    return template_hash(desired) == template_hash(live) and in_force(
+        desired["spec"]["template"], live["spec"]["template"]
+    )
 
 
 def owner_uid(live: Manifest) -> str | None:

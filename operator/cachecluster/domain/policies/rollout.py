@@ -15,6 +15,7 @@ from cachecluster.domain.policies.infrastructure import replacing
 from cachecluster.domain.policies.pods import best_successor, pod_problem
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.resizing import can_resize
+from cachecluster.domain.rolled import template_hash
 from cachecluster.domain.snapshot import Manifest, ObjectKey
 from cachecluster.domain.syncing import catching_up, is_catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
@@ -39,8 +40,7 @@ def roll_pods(now: Situation) -> Iterator[Verdict]:
 
 def _roll_shard(now: Situation, shard: Shard, desired: Manifest, live: Manifest) -> Iterator[Verdict]:
     status = live.get("status", {})
-    template = [o["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE) for o in (desired, live)]
-    if template[0] != template[1]:
+    if template_hash(desired) != template_hash(live):
         return  # applied first, with every pod behind the partition
     if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
         yield Wait(Reason.ROLLING_OUT, f"shard {shard.index}: waiting for the StatefulSet controller", 0.3)
