@@ -37,8 +37,14 @@ def maxmemory_of(spec: CacheClusterSpec, pod: Pod) -> int:
 
     So maxmemory rises after the limit and falls before it.
     """
-    limits = (memory_limit(spec), pod.memory_limit, pod.memory_asked)
-    return _share(min(limit for limit in limits if limit is not None))
+    most = pod_allowance(pod)
+    return maxmemory(spec) if most is None else min(maxmemory(spec), most)
+
+
+def pod_allowance(pod: Pod) -> int | None:
+    """Bytes of data that a pod's own limits leave room for, those in force and those asked for; None: not known."""
+    limits = [limit for limit in (pod.memory_limit, pod.memory_asked) if limit is not None]
+    return _share(min(limits)) if limits else None
 
 
 def _share(limit: int) -> int:

@@ -20,11 +20,13 @@ from cachecluster.domain.actions import (
     Target,
 )
 from cachecluster.domain.live_parameters import lacking
+from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import NodeId, NodeView, Role
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
 from cachecluster.kube.api import KubeError
 from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.pods import parse_pod
 
 ACTION_SECONDS: Final = 10.0
 """Bound on one action, connecting included."""
@@ -172,6 +174,7 @@ async def configure(action: Configure, context: Context) -> None:
 async def _configured(target: Target, action: Configure, context: Context) -> Exception | None:
     try:
         async with asyncio.timeout(ACTION_SECONDS), context.node(target) as client:
+            await _check_has_room(target, action, context)
             await client.configure(action.parameters)
             names_set = dict(action.parameters)
             odd = lacking(names_set, await client.view(names_set))
@@ -180,6 +183,17 @@ async def _configured(target: Target, action: Configure, context: Context) -> Ex
     except (NodeError, KubeError, Doubt, TimeoutError) as failure:
         return failure
     return None
+
+
+async def _check_has_room(target: Target, action: Configure, context: Context) -> None:
+    """A pod whose limit has come down since it was read must not be told to fill more than that; raises Doubt."""
+    value = dict(action.parameters).get(PARAMETER)
+    if value is None:
+        return
+    pod = parse_pod(await context.deps.kube.get("v1", "Pod", context.ref.namespace, target.pod))
+    most = pod_allowance(pod) if pod is not None else None
+    if most is not None and int(value) > most:
+        raise Doubt(f"{target.pod} has a smaller memory limit by now")
 
 
 async def switch_over(action: SwitchOver, context: Context) -> None:

@@ -17,11 +17,11 @@ from cachecluster.domain.actions import (
     RollPod,
     SettleShard,
 )
-from cachecluster.domain.drift import in_force, stamped
+from cachecluster.domain.drift import in_force, partition_of, stamped
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.quantity import to_bytes
 from cachecluster.domain.records import tells_all
-from cachecluster.domain.snapshot import Manifest, ObjectKey
+from cachecluster.domain.snapshot import Manifest, ObjectKey, Pod
 from cachecluster.kube.api import Conflict, NotFound
 from cachecluster.manifests import Passwords, system_secret
 from cachecluster.reconcile.context import Context, Doubt
@@ -53,8 +53,25 @@ async def apply(action: Apply, context: Context) -> None:
 
 
 async def change_shard(action: RollPod | RemoveReplicas | SettleShard, context: Context) -> None:
-    """Apply the StatefulSet with its new partition or number of members."""
+    """Apply the StatefulSet with its new partition or number of members.
+
+    Raises Doubt if the StatefulSet controller would then replace a pod that is being resized, beside the one that it is
+    to replace (S7).
+    """
+    first = action.ordinal + 1 if isinstance(action, RollPod) else partition_of(action.manifest)
+    for ordinal in range(first, action.manifest["spec"]["replicas"]):
+        await _check_has_revision(action.shard, ordinal, context)
     await _apply(action.manifest, action.uid, context)
+
+
+async def _check_has_revision(shard: int, ordinal: int, context: Context) -> None:
+    name = names.pod_name(context.ref.name, shard, ordinal)
+    try:
+        pod = await context.deps.kube.get("v1", "Pod", context.ref.namespace, name)
+    except NotFound:
+        return
+    if pod["metadata"].get("labels", {}).get(names.LABEL_REVISION) == names.no_revision(context.ref.name, shard):
+        raise Doubt(f"{name} is being resized")
 
 
 async def _apply(manifest: Manifest, uid: str | None, context: Context, version: str | None = None) -> None:
@@ -154,11 +171,23 @@ async def resize_pod(action: ResizePod, context: Context) -> None:
         raise Doubt(f"{action.pod} is none of our pods any more")
     none = names.no_revision(context.ref.name, pod.shard)
     if pod.revision != none:
+        await _check_is_left_alone(pod, context)
         meta = {"uid": action.uid, "resourceVersion": body["metadata"]["resourceVersion"]}
         patch = {"metadata": {**meta, "labels": {names.LABEL_REVISION: none}}}
         await kube.merge_patch("v1", "Pod", namespace, action.pod, patch)
     context.require_leadership()
     await kube.resize_pod(namespace, action.pod, action.uid, names.CONTAINER, action.resources)
+
+
+async def _check_is_left_alone(pod: Pod, context: Context) -> None:
+    """Without a revision, a pod that is not below the partition would be replaced at once."""
+    name = names.shard_name(context.ref.name, pod.shard)
+    try:
+        owner = await context.deps.kube.get("apps/v1", "StatefulSet", context.ref.namespace, name)
+    except NotFound:
+        return
+    if pod.ordinal >= partition_of(owner):
+        raise Doubt(f"StatefulSet {name} may replace {pod.name} just now")
 
 
 async def adopt_revision(action: AdoptRevision, context: Context) -> None:
