@@ -9,6 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from pydantic import ValidationError
 
+from cachecluster.api import names
 from cachecluster.api.root import MAX_NAME
 from cachecluster.api.spec import CacheClusterSpec
 from tests.apiserver.conftest import NAMESPACE, Clusters
@@ -62,7 +63,7 @@ def test_a_right_spec_is_stored_as_it_was_written(clusters: Clusters, spec: dict
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_accepted(clusters: Clusters, path: Path) -> None:
-    document = yaml.safe_load(path.read_text())
+    [document] = [d for d in yaml.safe_load_all(path.read_text()) if d["kind"] == names.KIND]
     answer = clusters.create(document["spec"], document["metadata"]["name"])
     assert answer.accepted, answer
 

@@ -47,7 +47,7 @@ async def test_a_starting_node_reads_them_and_the_operators_own_win(
     nodes: ProcessCluster, engine: EngineBinary
 ) -> None:
     pods = pods_of(nodes, engine, PARAMETERS)
-    pods.live[FILE] += "maxmemory 1\nappendonly yes\n"  # by somebody who may edit the ConfigMap
+    pods.live[FILE] += "appendonly yes\n"  # by somebody who may edit the ConfigMap
     await pods.start()
     asked = wanted(pods.spec)
     async with ValkeyConnector().connect(pods[0, 0].address, PASSWORDS.operator) as client:
