@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from cachecluster.domain.live_parameters import FILE, lacking, wanted
-from cachecluster.domain.memory import maxmemory
+from cachecluster.domain.memory import PARAMETER, maxmemory
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.engines.client import NodeRefused
 from cachecluster.engines.valkey import ValkeyConnector
@@ -83,13 +83,15 @@ async def test_they_are_set_on_a_running_node_and_what_is_taken_back_is_set_back
     nodes: ProcessCluster, engine: EngineBinary
 ) -> None:
     pods = pods_of(nodes, engine, PARAMETERS)
-    pods.live[FILE] = ""
+    asked = wanted(pods.spec)
+    limit = {PARAMETER: asked[PARAMETER]}
+    pods.live[FILE] = live_conf(limit)
     await pods.start()
     before = await values(pods[0, 0])
-    asked = wanted(pods.spec)
     async with ValkeyConnector().connect(pods[0, 0].address, PASSWORDS.operator) as client:
         missing = lacking(asked, await client.view(asked))
-        assert missing == asked
+        assert missing | limit == asked
+        assert PARAMETER not in missing
         await client.configure(tuple(missing.items()))
         assert lacking(asked, await client.view(asked)) == {}
         assert (await values(pods[0, 0]))["maxmemory-policy"] == "allkeys-lru"
