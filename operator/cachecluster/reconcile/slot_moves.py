@@ -7,6 +7,8 @@ until the destination has it, and a slot changes hands only when the source hold
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from cachecluster.api import names
@@ -31,7 +33,9 @@ POLL_SECONDS: Final = 0.01
 GROUP: Final = 32
 """Slots that are open at once: their marks cost one write of nodes.conf at each end (engine-facts §1.2)."""
 EMPTY_GROUP: Final = 512
-"""The same for slots without keys, which stay open for no longer than it takes to mark them."""
+"""The same at most for slots without keys, which stay open for no longer than it takes to mark them."""
+EMPTY_GROUP_SECONDS: Final = 0.2
+"""How long a group of those should take: its four rounds of marks hold up the clients of both ends."""
 
 
 async def move_slots(action: MoveSlots, context: Context) -> int:
@@ -97,11 +101,15 @@ class _Move:
         marks = (*self.source.view.migrating, *self.destination.view.importing)
         begun = slots & SlotSet.of(mark.slot for mark in marks)
         with_keys = SlotSet.of(await self.source.client.count_keys(slots))
+        pace = GroupPace()
         for part in (begun, slots - begun):
-            for group in (*_groups(part - with_keys, EMPTY_GROUP), *_groups(part & with_keys, GROUP)):
+            for group in chain(_groups(part - with_keys, pace), _groups(part & with_keys)):
+                began = asyncio.get_running_loop().time()
                 if not await mover.move(group) or asyncio.get_running_loop().time() >= self.deadline:
                     await self._spread()
                     return mover.keys_moved
+                if not group & with_keys:
+                    pace.took(len(group), asyncio.get_running_loop().time() - began)
         await self._spread()
         return mover.keys_moved
 
@@ -158,10 +166,25 @@ class _Move:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-def _groups(slots: SlotSet, size: int) -> Iterator[SlotSet]:
+@dataclass
+class GroupPace:
+    """How many slots without keys to move at once, from how long the last ones took."""
+
+    slots: int = GROUP
+
+    def took(self, slots: int, seconds: float) -> None:
+        """Move as many as should take the time aimed at, at most twice as many as so far."""
+        fitting = int(slots * EMPTY_GROUP_SECONDS / max(seconds, 1e-6))
+        self.slots = max(GROUP, min(EMPTY_GROUP, 2 * self.slots, fitting))
+
+
+def _groups(slots: SlotSet, pace: GroupPace | None = None) -> Iterator[SlotSet]:
+    """The slots in groups of the usual size, or of what the pace says when each is asked for."""
     every = list(slots)
-    for start in range(0, len(every), size):
-        yield SlotSet.of(every[start : start + size])
+    while every:
+        size = pace.slots if pace is not None else GROUP
+        yield SlotSet.of(every[:size])
+        every = every[size:]
 
 
 async def settle_slots(action: SettleSlots, context: Context) -> None:
