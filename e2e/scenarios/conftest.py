@@ -53,7 +53,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         try:
             return install(choose(option("--platform"), option("--context"), option("--image")), FAMILIES)
         except PlatformError as error:
-            pytest.fail(f"no platform: {error}", pytrace=False)
+            pytest.exit(f"no platform: {error}", returncode=2)
 
 
 @pytest.fixture(scope="session")
