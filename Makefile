@@ -13,7 +13,6 @@ RUN := $(UV) run --frozen
 CHART := helm/cachecluster-operator
 CRDS := crds/cacheclusters.cachecluster.dev.yaml $(CHART)/templates/crd.yaml
 PYTEST := $(RUN) pytest -q
-SCENARIOS = $(PYTEST) e2e/scenarios --ignore e2e/scenarios/test_localcluster.py --durations 10 --platform $(CLUSTER) $(if $(CONTEXT),--context $(CONTEXT))
 WHERE = --cluster $(CLUSTER) $(if $(CONTEXT),--context $(CONTEXT)) $(if $(IMAGE),--image $(IMAGE))
 
 help: ## List the commands
@@ -56,8 +55,7 @@ localcluster: ## The local cluster itself: boots, breaks, heals, leaves nothing 
 	$(PYTEST) e2e/scenarios/test_localcluster.py
 
 e2e: ## Scenarios on a real cluster: CLUSTER=local (default) | kind | existing CONTEXT=name
-	$(SCENARIOS) -n 2 --dist loadfile -m "not alone"
-	$(SCENARIOS) -m alone
+	$(PYTEST) e2e/scenarios --ignore e2e/scenarios/test_localcluster.py --durations 10 --platform $(CLUSTER) $(if $(CONTEXT),--context $(CONTEXT))
 
 bench: ## Measure against the targets of docs/design.md
 	$(RUN) python -m bench

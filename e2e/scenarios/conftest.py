@@ -5,7 +5,6 @@ uv run pytest e2e/scenarios --platform kind
 uv run pytest e2e/scenarios --platform existing --context NAME --image REPOSITORY:TAG
 """
 
-import fcntl
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -42,18 +41,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The platform, up, with the operator installed by Helm. It stays up for the next run.
-
-    Of several pytest-xdist workers one installs; to the others it is then there already.
-    """
+def installation(request: pytest.FixtureRequest) -> Installation:
+    """The platform, up, with the operator installed by Helm. It stays up for the next run."""
     option = request.config.getoption
-    with (tmp_path_factory.getbasetemp().parent / "installation.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            return install(choose(option("--platform"), option("--context"), option("--image")), FAMILIES)
-        except PlatformError as error:
-            pytest.exit(f"no platform: {error}", returncode=2)
+    try:
+        return install(choose(option("--platform"), option("--context"), option("--image")), FAMILIES)
+    except PlatformError as error:
+        pytest.exit(f"no platform: {error}", returncode=2)
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,6 @@ def test_deleted_replica_pod_is_replaced(kube: Kube, cart: Cluster, recorder: Re
     assert cart.primary_of(2) == primary
 
 
-@pytest.mark.alone
 def test_drain_moves_the_primary_before_the_pod(kube: Kube, cart: Cluster, recorder: Recorder) -> None:
     victim = cart.primary_of(0)
     with recorder.writing():
@@ -74,7 +73,6 @@ def test_primary_cannot_be_evicted(kube: Kube, cart: Cluster) -> None:
         assert refused.value.status == 429
 
 
-@pytest.mark.alone
 def test_engine_fails_while_the_api_server_is_away(
     cart: Cluster, shopper: Client, recorder: Recorder, faults: Faults
 ) -> None:

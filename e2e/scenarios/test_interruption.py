@@ -3,13 +3,9 @@
 import random
 import threading
 
-import pytest
-
 from e2e import client
 from e2e.cluster import Cluster, small_spec
 from e2e.install import Installation, until_operator_ready
-
-pytestmark = pytest.mark.alone
 
 KILLS = 6
 

@@ -82,7 +82,6 @@ def assert_nothing_of_the_left_shards(cart: Cluster) -> None:
         assert not [n for n in names if n.startswith(("cart-3", "cart-4", "cart-5"))], names
 
 
-@pytest.mark.alone
 def test_operator_killed_again_and_again_while_slots_move(
     installation: Installation, cart: Cluster, shopper: Client, recorder: Recorder
 ) -> None:
