@@ -19,6 +19,7 @@ from cachecluster.api.status import (
 )
 from cachecluster.domain.actions import ExpandVolume, ResizePod
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.pending import are_resized, outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
@@ -207,17 +208,15 @@ def _rolled_out(snap: Snapshot, topology: Topology) -> Judgement:
     absent = [s.name for s in topology.shards if not s.members]
     old = [m.pod.name for m in members] + absent
     if old:
-        rest = f" and {len(old) - 5} more" if len(old) > 5 else ""
         if not absent and are_resized(snap, topology, members):
-            return kind, "False", Reason.RESIZING_PODS, f"still to get new resources: {', '.join(old[:5])}{rest}"
-        return kind, "False", Reason.ROLLING_OUT, f"still to be replaced or created: {', '.join(old[:5])}{rest}"
+            return kind, "False", Reason.RESIZING_PODS, f"still to get new resources: {listed(old)}"
+        return kind, "False", Reason.ROLLING_OUT, f"still to be replaced or created: {listed(old)}"
     unset = unset_parameters(snap, topology)
     if unset:
         return kind, "False", Reason.CONFIGURING, f"still to be set on running nodes: {', '.join(unset)}"
     small = growing(snap, topology)
     if small:
-        rest = f" and {len(small) - 5} more" if len(small) > 5 else ""
-        return kind, "False", Reason.RESIZING_VOLUMES, f"volumes are still to grow: {', '.join(small[:5])}{rest}"
+        return kind, "False", Reason.RESIZING_VOLUMES, f"volumes are still to grow: {listed(small)}"
     return kind, "True", Reason.UP_TO_DATE, "every node runs the wanted template and parameters"
 
 

@@ -11,6 +11,7 @@ from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, Configure
 from cachecluster.domain.drift import desired_object, difference, key_of
+from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import FILE, noted, outstanding, same_family, values_in
 from cachecluster.domain.memory import PARAMETER, maxmemory, overfull, shrinks
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
@@ -20,8 +21,6 @@ from cachecluster.domain.snapshot import ContainerState, Manifest, ObjectKey, Pa
 from cachecluster.domain.topology import Member
 
 REFUSED_ADVICE: Final = "Correct spec.parameters, or set them back; until then the nodes keep the values that they have"
-SHOWN: Final = 5
-"""Pods that a message names."""
 
 
 def configure_nodes(now: Situation) -> Iterator[Verdict]:
@@ -138,8 +137,7 @@ def _replacing(manifest: Manifest, live: Manifest) -> Apply:
 
 
 def _listed(members: Sequence[Member]) -> str:
-    rest = f" and {len(members) - SHOWN} more" if len(members) > SHOWN else ""
-    return ", ".join(m.pod.name for m in members[:SHOWN]) + rest
+    return listed([m.pod.name for m in members])
 
 
 POLICIES: Final = (configure_nodes,)

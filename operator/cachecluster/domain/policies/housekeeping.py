@@ -31,7 +31,7 @@ def remove_leftovers(now: Situation) -> Iterator[Verdict]:
 
 
 def _rolled_out(now: Situation) -> bool:
-    """Another template than the wanted one is about to be replaced, and pods still start with it."""
+    """Every pod runs the wanted template, so that none starts with an earlier ConfigMap any more."""
     sets = [o for k, o in now.snap.children.items() if k.kind == "StatefulSet"]
     wanted = {key_of(m): template_hash(m) for m in now.snap.desired}
     return (

@@ -10,6 +10,7 @@ from typing import Final
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, Delete, DetachPods, ExpandVolume, RestoreMetadata
 from cachecluster.domain.drift import desired_object, partition_of
+from cachecluster.domain.listing import listed
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.policies.situation import Situation
@@ -21,7 +22,6 @@ from cachecluster.domain.volumes import Claim, claims_of, size_text, template_si
 
 LOOK_SECONDS: Final = 5.0
 """Claims are not watched."""
-SHOWN: Final = 5
 REFUSED_ADVICE: Final = (
     "Set persistence.size back; for larger volumes let the StorageClass expand them (allowVolumeExpansion: true), or "
     "create a new CacheCluster with them and move the clients to it"
@@ -46,7 +46,7 @@ def expand_volumes(now: Situation) -> Iterator[Verdict]:
         claims = [c for c in small if c.storage_class == storage_class]
         problem = _obstacle(now, storage_class)
         if problem is not None:
-            message = f"{_listed([c.name for c in claims])} cannot grow to {text}: {problem}. {REFUSED_ADVICE}"
+            message = f"{listed([c.name for c in claims])} cannot grow to {text}: {problem}. {REFUSED_ADVICE}"
             yield Block(Reason.VOLUME_NOT_EXPANDABLE, message)
             continue
         for claim in claims:
@@ -82,7 +82,7 @@ def _await_drivers(now: Situation, size: int) -> Iterator[Verdict]:
     waiting = [c for c in claims if c.requested >= size and c.capacity is not None and c.capacity < size]
     if waiting:
         said = next((text for c in waiting if (text := _progress(c)) is not None), "waiting for the storage driver")
-        message = f"volumes of {_listed([c.name for c in waiting])} are being resized: {said}"
+        message = f"volumes of {listed([c.name for c in waiting])} are being resized: {said}"
         yield Wait(Reason.RESIZING_VOLUMES, message, LOOK_SECONDS)
 
 
@@ -146,8 +146,3 @@ def _restored(now: Situation, key: ObjectKey, live: Manifest) -> Iterator[Verdic
     elif "deletionTimestamp" not in meta:
         gone = Delete(record_key(key.name), meta["uid"], meta["resourceVersion"])
         yield Do(gone, Reason.CLEANING_UP, f"{key} has all that its record says")
-
-
-def _listed(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
