@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cachecluster.domain.actions import MoveSlots, SettleSlots
-from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import NodeId
 from cachecluster.domain.topology import Member, Topology
 
@@ -117,14 +117,19 @@ class _Marks:
         for source, goal in exporters.items():
             if self._leader_for(goal) == owner:  # handed over already; the former owner has not heard of it
                 return _Move(source, owner)
-        if exporters:
+        if any(slot in self._claimed_by(source) for source in exporters):
             return _Wait("their former owner has yet to hear that it has lost them")
-        return _Settle(owner, self.importers[slot])  # only those who take are marked
+        # Only those who take are marked; or former owners, whom Redis leaves their marks when they hear of the loss.
+        return _Settle(owner, self.importers.get(slot, frozenset()) | frozenset(exporters))
+
+    def _claimed_by(self, node_id: NodeId) -> SlotSet:
+        node = self.leaders[node_id].node
+        return node.myself.slots if node is not None else NO_SLOTS
 
     def _onward(self, slot: int, owner: NodeId, goal: NodeId) -> _Remedy:
         """The owner gives it away; the other side may be marked, or not, or be another node by now."""
         destination = self._leader_for(goal)
-        if destination is None and not self.topology.all_known:
+        if destination is None and not self.topology.all_known and not self._superseded(goal):
             return _Wait("the node that takes them does not answer")
         strays = self.importers.get(slot, frozenset()) - {destination}
         if destination is None or destination == owner or strays:
@@ -137,6 +142,20 @@ class _Marks:
         if member is not None and member.node is not None:
             node_id = member.node.myself.primary_id or node_id
         return node_id if node_id in self.leaders else None
+
+    def _superseded(self, node_id: NodeId) -> bool:
+        """Another member leads its shard since a failover: that one has its keys, and when it comes back it follows.
+
+        Marks of Valkey >= 8.0 follow a failover; those of Redis go on naming the node that was lost.
+        """
+        views = [m.node for m in self.topology.members if m.node is not None]
+        rows = [row for view in views if (row := view.peer(node_id)) is not None]
+        if node_id in self.topology.owners or not all(row.failed for row in rows):
+            return False
+        if any(row.primary_id == node_id for view in views for row in view.peers):
+            return False  # who is to take its place has not done so yet
+        addresses = {row.ip for row in rows}
+        return any(s.primary is not None and m.pod.ip in addresses for s in self.topology.shards for m in s.members)
 
     def action(self, remedy: _Remedy, slots: SlotSet) -> MoveSlots | SettleSlots | None:
         """The same for many slots at once."""

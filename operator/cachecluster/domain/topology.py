@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -228,7 +228,11 @@ def _formed(snap: Snapshot, shard: str) -> SlotSet:
 
 
 def _owners(snap: Snapshot) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:
-    """Each node speaks for itself; for the silent ones the newest report counts. A newer epoch wins a slot."""
+    """Each node speaks for itself; for the silent ones the newest reports count. A newer epoch wins a slot.
+
+    Reports of one epoch add up: slots come to a node under the epoch that it has by then, so that one who lists fewer
+    has heard less. Those that it has given away have an owner with a newer epoch.
+    """
     views = [v for v in snap.views.values() if isinstance(v, NodeView)]
     claims: dict[NodeId, Peer] = {}
     for view in views:
@@ -236,6 +240,8 @@ def _owners(snap: Snapshot) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:
             known = claims.get(peer.node_id)
             if peer.slots and (known is None or peer.config_epoch > known.config_epoch):
                 claims[peer.node_id] = peer
+            elif known is not None and peer.config_epoch == known.config_epoch and peer.slots - known.slots:
+                claims[peer.node_id] = replace(known, slots=known.slots | peer.slots)
     for view in views:
         if view.peers:
             claims[view.node_id] = view.myself

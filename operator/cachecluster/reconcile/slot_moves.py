@@ -48,7 +48,9 @@ async def move_slots(action: MoveSlots, context: Context) -> int:
     async with asyncio.timeout(ACTION_SECONDS), AsyncExitStack() as stack:
         move = await _Move.open(action, context, stack)
         ours, theirs = (action.slots & end.view.myself.slots for end in (move.source, move.destination))
-        await move.finish(ours & theirs)
+        # Redis keeps the source's mark although it has heard of the new owner.
+        marked = SlotSet.of(mark.slot for mark in move.source.view.migrating)
+        await move.finish(theirs & (ours | marked))
         return await move.carry(ours - theirs)
 
 

@@ -92,6 +92,8 @@ class Node:
     up: bool = True
     down_seconds: int | None = None
     answers: bool = True
+    hidden: bool = False
+    """The others do not list it, but for a ghost of it."""
     ready: bool = True
     deleting: bool = False
     revision: str = "rev-t1"
@@ -224,7 +226,7 @@ class Cluster:
     def _view(self, node: Node) -> NodeView | Unreachable:
         if not node.answers:
             return Unreachable("connection refused", NOW - 1)
-        others = () if self.strangers else tuple(row(n) for n in self.nodes if n.name != node.name)
+        others = () if self.strangers else tuple(row(n) for n in self.nodes if n.name != node.name and not n.hidden)
         me = row(node)
         myself = replace(me, flags=me.flags | {"myself"}, pong_age=None)
         link = ReplicaLink(node.up, False, node.down_seconds, 0, "") if node.role is Role.REPLICA else None

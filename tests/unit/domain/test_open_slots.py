@@ -1,6 +1,7 @@
 """What is done about half-moved slots: engine-facts §1.4, row by row."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from cachecluster.domain.open_slots import Recovery, recover_open_slots
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Role, Unreachable
 from cachecluster.domain.topology import observe
-from tests.unit.domain.building import Cluster, formed
+from tests.unit.domain.building import Cluster, formed, gone
 
 A, B, C = (NodeId(f"id-{shard}-0-0") for shard in range(3))
 B_REPLICA = NodeId("id-1-1-0")
@@ -106,6 +107,37 @@ def test_destination_whose_id_nobody_has_is_waited_for_while_somebody_is_silent(
     assert recovery.waiting == ("slots 1-2 are half moved: the node that takes them does not answer",)
 
 
+def lost(**changes: Any) -> Cluster:
+    """Shard 1's primary is silent, and its replica leads since a failover."""
+    row = gone(B, NO_SLOTS, epoch=2, ip="10.0.1.0")
+    cluster = formed().with_node(1, 0, answers=False, hidden=True)
+    cluster = cluster.with_node(1, 1, role=Role.PRIMARY, follows=None, slots=share(3)[1], epoch=9)
+    return replace(cluster, ghosts=(replace(row, **changes),))
+
+
+def test_destination_that_is_silent_since_its_replica_leads_is_looked_for_everywhere() -> None:
+    settling = only_settling(recover(lost(), gives={"cart-0-0": B}))
+    assert settling.owner.node_id == A
+    assert [t.node_id for t in settling.others] == [B_REPLICA, C]
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        lost(flags=frozenset({"master", "fail?"})),
+        lost(slots=SlotSet.of([7000]), config_epoch=10),
+        lost(ip="10.9.9.9"),
+        lost().with_node(2, 1, follows=B),
+        lost().with_node(1, 1, slots=NO_SLOTS),
+    ],
+    ids=["not given up", "owns slots", "of no shard", "has a replica", "nobody leads its shard"],
+)
+def test_s1_destination_that_is_silent_is_waited_for_while_it_may_still_lead(cluster: Cluster) -> None:
+    recovery = recover(cluster, gives={"cart-0-0": B})
+    assert recovery.actions == ()
+    assert recovery.waiting == ("slots 1-2 are half moved: the node that takes them does not answer",)
+
+
 @pytest.mark.parametrize("silent", ["cart-0-0", "cart-1-0"])
 def test_an_end_that_is_silent_is_waited_for(silent: str) -> None:
     gives = {} if silent == "cart-0-0" else {"cart-0-0": B}
@@ -125,6 +157,14 @@ def test_former_source_that_has_not_heard_of_a_third_owner_is_left_alone() -> No
     recovery = recover(cluster, gives={"cart-0-0": B})
     assert recovery.actions == ()
     assert "yet to hear" in recovery.waiting[0]
+
+
+def test_former_source_that_has_heard_of_a_third_owner_is_asked_for_keys() -> None:
+    """Redis leaves it its mark, which may name a node that has died since, while its replica has taken over."""
+    cluster = formed().with_node(2, 0, slots=share(3)[2] | SLOTS, epoch=9).with_node(0, 0, slots=share(3)[0] - SLOTS)
+    settling = only_settling(recover(cluster, gives={"cart-0-0": B}))
+    assert settling.owner.node_id == C
+    assert [t.node_id for t in settling.others] == [A]
 
 
 def test_marks_of_a_quarantined_or_demoted_node_count_for_nothing() -> None:

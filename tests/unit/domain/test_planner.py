@@ -19,7 +19,7 @@ from cachecluster.domain.actions import (
     Replicate,
 )
 from cachecluster.domain.planner import plan
-from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, share
+from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, ObjectKey, Role, Snapshot
 from tests.unit.domain.building import NOW, Cluster, Node, blank, formed, gone, spec_of
 from tests.unit.domain.deciding import actions, of_type, reasons
@@ -223,6 +223,19 @@ class TestPromotion:
             view, peers=tuple(replace(p, slots=NO_SLOTS) if p.node_id == "id-0-0-0" else p for p in view.peers)
         )
         assert not [s for s in plan(replace(snap, views=views)).steps if isinstance(s.action, Promote)]
+
+    def test_s10_a_replica_that_has_heard_more_of_its_primary_than_anybody_else_is_promoted(self) -> None:
+        """Slots were on their way to the primary when it died: it had told its replica first."""
+        arriving = SlotSet.of([share(3)[1].ranges[0][0]])
+        snap = replace(lost_primary(), ghosts=(gone("id-0-0-0", share(3)[0], epoch=9, ip="10.0.0.0"),)).snapshot()
+        views = dict(snap.views)
+        view: Any = views["cart-0-1"]
+        changed = (
+            replace(p, slots=p.slots | arriving if p.node_id == "id-0-0-0" else p.slots - arriving) for p in view.peers
+        )
+        views["cart-0-1"] = replace(view, peers=tuple(changed))
+        promoted = [s.action for s in plan(replace(snap, views=views)).steps if isinstance(s.action, Promote)]
+        assert [a.node.pod for a in promoted] == ["cart-0-1"]
 
     def test_s1_a_silent_primary_is_not_replaced(self) -> None:
         cluster = formed().with_node(0, 0, answers=False).with_node(0, 1, up=False, down_seconds=60)
