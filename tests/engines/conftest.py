@@ -1,11 +1,13 @@
 """Fixtures that run real engine processes; a failed test shows the end of every node's log."""
 
+import contextlib
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.engines.fleet import Nodes
 from tests.engines.harness.binaries import FAMILIES, EngineBinary, engine_binary, redis_binary
 from tests.engines.harness.cluster import ProcessCluster
 
@@ -22,6 +24,13 @@ async def nodes(engine: EngineBinary, tmp_path: Path) -> AsyncIterator[ProcessCl
     """An empty cluster of processes of `engine`: add nodes to it; all are gone when the test ends."""
     async with ProcessCluster(engine, tmp_path) as cluster:
         yield cluster
+
+
+@pytest_asyncio.fixture
+async def fleet(nodes: ProcessCluster) -> AsyncIterator[Nodes]:
+    """The same with the operator's users; connections are closed before the nodes are killed."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield Nodes(nodes, stack)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,13 +1,13 @@
 """A cluster of real nodes with keys, in which slots are moved as a pass would: look, recover, move, again."""
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final, cast
 
+import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
@@ -24,10 +24,14 @@ from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from cachecluster.reconcile.slot_moves import move_slots, settle_slots
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, has_no_link, leads, spec_version
+from tests.engines.harness.binaries import FAMILIES, REDIS_SUITES
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
 
 REF: Final = ClusterRef("shop", "cart", "uid")
+ENGINES: Final = (*FAMILIES, *(f"redis-{family}" for family in REDIS_SUITES))
+EVERY_ENGINE: Final = pytest.mark.parametrize("engine", ENGINES, indirect=True)
+"""Redis, too: it has the same commands, but SETSLOT reaches no replica and a mark outlives what happens elsewhere."""
 
 
 class Pods:
@@ -165,38 +169,59 @@ class Shop:
         )
 
     def leader(self, topology: Topology, shard: int) -> Member:
-        """The shard's primary, with slots or without."""
-        return next(m for m in topology.shards[shard].members if m.node is not None and m.node.leads)
+        """The shard's primary, with slots or without; raises Doubt if none answers."""
+        for member in topology.shards[shard].members:
+            if member.node is not None and member.node.leads:
+                return member
+        raise Doubt(f"nobody who leads shard {shard} answers: {[m.view for m in topology.shards[shard].members]}")
 
     async def action(self, slots: SlotSet, source: int, destination: int) -> MoveSlots:
         """A move between two shards as they are now."""
         topology = await self.topology()
         return move_between(topology, slots, self.leader(topology, source), self.leader(topology, destination))
 
-    async def move(self, slots: SlotSet, source: int, destination: int, within: float = 60.0) -> int:
+    async def move(
+        self,
+        slots: SlotSet,
+        source: int,
+        destination: int,
+        connector: NodeConnector = CONNECTOR,
+        within: float = 120.0,
+    ) -> int:
         """Pass after pass until the destination owns the slots and nothing is open; how many keys were moved."""
-        keys = 0
-        async with asyncio.timeout(within):
-            while True:
-                topology = await self.topology()
-                recovery = recover_open_slots(topology)
-                actions: list[MoveSlots | SettleSlots] = list(recovery.actions)
-                if not recovery:
-                    giver, taker = self.leader(topology, source), self.leader(topology, destination)
-                    owned = topology.owners.get(giver.target.node_id, NO_SLOTS) & slots
-                    if not owned:
-                        return keys
-                    actions = [move_between(topology, owned, giver, taker)]
-                for action in actions:
-                    keys += await self._try(action)
-                await asyncio.sleep(0.05)
+        keys, trouble = 0, "no pass has come to an end"
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    try:
+                        actions, trouble = await self._next(slots, source, destination)
+                        if not actions and not trouble:
+                            return keys
+                        for action in actions:
+                            keys += await self._carry_out(action, connector)
+                    except (Doubt, NodeError, TimeoutError) as error:  # as the executor does: looked at again
+                        trouble = repr(error)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            tables = [await n.call("CLUSTER", "NODES") for n in self.fleet.cluster if n.running]
+            raise TimeoutError("\n".join([f"slots {slots} have not moved: {trouble}", *tables])) from None
 
-    async def _try(self, action: MoveSlots | SettleSlots) -> int:
-        """As the executor does: what is in doubt or fails is looked at again."""
-        with contextlib.suppress(Doubt, NodeError, TimeoutError):
-            if isinstance(action, MoveSlots):
-                return await move_slots(action, self.context())
-            await settle_slots(action, self.context())
+    async def _next(
+        self, slots: SlotSet, source: int, destination: int
+    ) -> tuple[Sequence[MoveSlots | SettleSlots], str]:
+        """What a pass would do, and what it waits for."""
+        topology = await self.topology()
+        recovery = recover_open_slots(topology)
+        if recovery:
+            return recovery.actions, "; ".join(recovery.waiting)
+        giver, taker = self.leader(topology, source), self.leader(topology, destination)
+        owned = topology.owners.get(giver.target.node_id, NO_SLOTS) & slots
+        return [move_between(topology, owned, giver, taker)] if owned else [], ""
+
+    async def _carry_out(self, action: MoveSlots | SettleSlots, connector: NodeConnector) -> int:
+        if isinstance(action, MoveSlots):
+            return await move_slots(action, self.context(connector))
+        await settle_slots(action, self.context(connector))
         return 0
 
     async def take_over(self, name: str) -> None:
@@ -255,6 +280,12 @@ class Shop:
             host=node.address, username=names.USER_APPLICATION, password=PASSWORDS.application, protocol=2
         ) as client:
             yield client
+
+
+async def shop_of(fleet: Nodes, *, owning: int = 2, replicas: bool = False) -> Shop:
+    """Two shards, of which ``owning`` share the slots; each with a replica or none."""
+    await fleet.form(2, (0, 1) if replicas else (), owning=owning)
+    return Shop(fleet, {"n0": 0, "n1": 1} | ({"n2": 0, "n3": 1} if replicas else {}))
 
 
 @cache

@@ -117,10 +117,10 @@ class Servers:
 
     async def _seen(self, node: NodeProcess) -> Seen | None:
         try:
-            table: str = await node.call("CLUSTER", "NODES")
-            info: str = await node.call("INFO", "replication")
-            keys = int(await node.call("DBSIZE"))
-            jobs = await node.call("CLUSTER", "GETSLOTMIGRATIONS") if self.has_atomic else []
+            asked: list[tuple[str, ...]] = [("CLUSTER", "NODES"), ("INFO", "replication"), ("DBSIZE",)]
+            if self.has_atomic:
+                asked.append(("CLUSTER", "GETSLOTMIGRATIONS"))
+            table, info, keys, *jobs = await node.calls(*asked)
         except (Disconnected, TimeoutError):
             return None
         rows = [row for line in table.splitlines() if "handshake" not in (row := line.split())[2]]
@@ -132,8 +132,8 @@ class Servers:
             owners=in_order((int(r[6]), self._name(r[0]), _slots(r[8:])) for r in rows),
             given_up=tuple(sorted(self._name(r[0]) for r in rows if _given_up(r[2]))),
             in_step="role:master" in info or "master_link_status:up" in info,
-            keys=keys,
-            given_away=tuple(job.state for job in map(parse.migration, jobs) if job.outgoing),
+            keys=int(keys),
+            given_away=tuple(job.state for job in map(parse.migration, itertools.chain(*jobs)) if job.outgoing),
             open_slots=tuple(sorted(self._open_slot(f) for f in me[8:] if f.startswith("["))),
         )
 

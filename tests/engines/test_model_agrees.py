@@ -134,7 +134,7 @@ async def _meets(expected: State, servers: Servers, done: Sequence[str]) -> None
         return await servers.state() == expected
 
     try:
-        await until(same, "agreement", 45)
+        await until(same, "agreement", 45, every=0.2)
     except TimeoutError:
         seen = await servers.state()
         pairs = {i: (expected[i], seen[i]) for i in expected if expected[i] != seen[i]}

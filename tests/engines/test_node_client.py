@@ -5,10 +5,9 @@ import contextlib
 import socket
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 from redis import exceptions
 from redis.asyncio import Redis
 
@@ -21,16 +20,9 @@ from cachecluster.engines.valkey import COMMAND_SECONDS, CONNECT_SECONDS
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator, has_no_link, in_step, leads
 from tests.engines.harness.addresses import BUS_PORT, PORT, Addresses
 from tests.engines.harness.binaries import EngineBinary, engine_binary
-from tests.engines.harness.cluster import ProcessCluster, is_ok
+from tests.engines.harness.cluster import is_ok
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
-
-
-@pytest_asyncio.fixture
-async def fleet(nodes: ProcessCluster) -> AsyncIterator[Nodes]:
-    """Nodes of each family in turn; connections are closed before the nodes are killed."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield Nodes(nodes, stack)
 
 
 @pytest.fixture

@@ -3,48 +3,34 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from cachecluster.api import names
-from cachecluster.domain.open_slots import recover_open_slots
-from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.slots import SlotSet
 from cachecluster.engines import valkey
-from cachecluster.engines.client import Login, NodeClient, NodeError, NodeRefused, SlotState
-from cachecluster.reconcile.atomic_moves import GIVE_UP_AFTER
+from cachecluster.engines.client import Login, NodeError, NodeRefused
+from cachecluster.reconcile import slot_moves
 from cachecluster.reconcile.context import Doubt
 from cachecluster.reconcile.slot_ends import lanes_for
-from cachecluster.reconcile.slot_moves import move_slots
+from cachecluster.reconcile.slot_moves import GROUP, move_slots
 from tests.engines.fleet import PASSWORDS, Nodes, as_operator
-from tests.engines.harness.binaries import FAMILIES, REDIS_SUITES, EngineBinary
+from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
-from tests.engines.moving import Counting, Shop, keys_of, tag
+from tests.engines.harness.waiting import until
+from tests.engines.moving import EVERY_ENGINE, Counting, Shop, keys_of, shop_of, tag
 
-EVERYBODY: Final = pytest.mark.parametrize("engine", [*FAMILIES, *(f"redis-{f}" for f in REDIS_SUITES)], indirect=True)
-"""Redis, too: it has the same commands, but SETSLOT reaches no replica."""
 SOME: Final = SlotSet.from_ranges([(0, 39)])
 OTHER: Final = SlotSet.from_ranges([(100, 139)])
 
 
-@pytest_asyncio.fixture
-async def fleet(nodes: ProcessCluster) -> AsyncIterator[Nodes]:
-    """Nodes of each family in turn; connections are closed before the nodes are killed."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield Nodes(nodes, stack)
-
-
-async def shop_of(fleet: Nodes, *, owning: int = 2, replicas: bool = False) -> Shop:
-    """Two shards, of which ``owning`` share the slots; each with a replica or none."""
-    await fleet.form(2, (0, 1) if replicas else (), owning=owning)
-    return Shop(fleet, {"n0": 0, "n1": 1} | ({"n2": 0, "n3": 1} if replicas else {}))
-
-
-@EVERYBODY
+@EVERY_ENGINE
 @pytest.mark.parametrize("replicas", [False, True], ids=["alone", "replicated"])
 async def test_every_key_arrives_with_its_value(fleet: Nodes, replicas: bool) -> None:
     shop = await shop_of(fleet, owning=1, replicas=replicas)
@@ -54,6 +40,12 @@ async def test_every_key_arrives_with_its_value(fleet: Nodes, replicas: bool) ->
     topology = await shop.topology()
     assert topology.owners[shop.leader(topology, 1).target.node_id] == SOME
     assert await shop.stored() == values
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice goes on until it is done: how many commands it has does not depend on how fast the machine is."""
+    monkeypatch.setattr(slot_moves, "SLICE_SECONDS", 30.0)
 
 
 class Stop(Exception):
@@ -76,6 +68,8 @@ async def interrupted_at(shop: Shop, number: int, *, after: bool, source: int, d
     return reached
 
 
+@EVERY_ENGINE
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("replicas", [False, True], ids=["alone", "replicated"])
 async def test_s2_mover_may_end_around_any_command(fleet: Nodes, replicas: bool) -> None:
     shop = await shop_of(fleet, replicas=replicas)
@@ -97,6 +91,7 @@ async def test_s2_mover_may_end_around_any_command(fleet: Nodes, replicas: bool)
     assert number > 30
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("engine", ["8.0"], indirect=True)
 async def test_s2_slots_that_have_just_come_may_go_back_at_once(fleet: Nodes) -> None:
     """Engine-facts §1.3: Valkey 8.0 announces a group in parts. The move back stops before its last key."""
@@ -114,9 +109,11 @@ MOMENTS: Final = (("set_slots IMPORTING", 1), ("set_slots MIGRATING", 1), ("migr
 """After the n-th of these commands somebody dies."""
 
 
+@EVERY_ENGINE
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(
     ("victim", "handing_over"),
-    [(0, 1), (1, lanes_for(len(SOME)) + 1)],  # not before the destination itself owns the slots: engine-facts §1.4
+    [(0, 1), (1, lanes_for(GROUP) + 1)],  # not before the destination itself owns the slots: engine-facts §1.4
     ids=["source", "destination"],
 )
 async def test_either_end_may_die_at_any_step(
@@ -150,86 +147,9 @@ async def test_either_end_may_die_at_any_step(
     await asyncio.gather(*(at(*moment) for moment in (*MOMENTS, ("set_slots NODE", handing_over))))
 
 
-@pytest.mark.parametrize("engine", ["9.1"], indirect=True)
-class TestAtomic:
-    async def test_a_job_outlives_its_operator(self, fleet: Nodes) -> None:
-        shop = await shop_of(fleet, replicas=True)
-        values = keys_of(SOME, 50)
-        await shop.fill(values)
-
-        async def hook(_: int, what: str, done: bool) -> None:
-            assert what == "start_migration"
-            if done:
-                raise Stop
-
-        with contextlib.suppress(Stop):
-            await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
-        await shop.move(SOME, 0, 1)
-        assert await shop.stored() == values
-
-    @pytest.mark.parametrize("victim", [0, 1], ids=["source", "destination"])
-    async def test_either_end_may_die_meanwhile(self, fleet: Nodes, victim: int) -> None:
-        shop = await shop_of(fleet, replicas=True)
-        values = keys_of(SOME, 2000)
-        await shop.fill(values)
-
-        async def hook(_: int, what: str, done: bool) -> None:
-            if done:
-                await fleet.cluster[f"n{victim}"].kill()
-
-        with pytest.raises(NodeError):
-            await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
-        await shop.take_over(f"n{victim + 2}")
-        await shop.move(SOME, 0, 1)
-        assert await shop.stored() == values
-
-    async def test_a_job_can_be_called_off_and_loses_nothing(self, fleet: Nodes) -> None:
-        shop = await shop_of(fleet)
-        values = keys_of(SOME, 2000)
-        await shop.fill(values)
-        source = await fleet.client(fleet.cluster["n0"])
-
-        async def hook(_: int, what: str, done: bool) -> None:
-            if done:
-                await as_operator(fleet.cluster["n0"], "CLUSTER", "CANCELSLOTMIGRATIONS")
-
-        with pytest.raises(Doubt, match="called off"):
-            await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
-        assert [job.state for job in await source.migrations()] == ["cancelled"]
-        assert await shop.stored() == values
-
-    async def test_a_failure_is_told_in_the_engines_words_and_the_third_ends_the_attempts(self, fleet: Nodes) -> None:
-        shop = await shop_of(fleet)
-        values = keys_of(SOME, 50)
-        await shop.fill(values)
-        right, wrong = PASSWORDS.replication, "another"
-        source = await fleet.client(fleet.cluster["n0"])
-        await as_operator(fleet.cluster["n0"], "CONFIG", "SET", "primaryauth", wrong)
-        for _ in range(GIVE_UP_AFTER):
-            with pytest.raises(NodeRefused, match="did not move"):
-                await move_slots(await shop.action(SOME, 0, 1), shop.context())
-        assert all(job.state == "failed" for job in await source.migrations())
-        await as_operator(fleet.cluster["n0"], "CONFIG", "SET", "primaryauth", right)
-        assert await move_slots(await shop.action(SOME, 0, 1), shop.context()) == len(values)
-        assert len(await source.migrations()) == GIVE_UP_AFTER
-        assert await shop.stored() == values
-
-    async def test_below_the_fixed_release_it_is_used_without_io_threads_alone(self, fleet: Nodes) -> None:
-        client = await fleet.client(await fleet.start("one"))
-        assert await client.moves_atomically()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(valkey, "_ATOMIC_SINCE", (99,))
-            assert await client.moves_atomically()
-            await as_operator(fleet.cluster["one"], "CONFIG", "SET", "io-threads", "2")
-            assert not await client.moves_atomically()
-
-
-@pytest.mark.parametrize("engine", ["8.0", "8.1"], indirect=True)
-async def test_older_engines_do_not_move_slots_at_one_stroke(fleet: Nodes) -> None:
-    assert not await (await fleet.client(await fleet.start("one"))).moves_atomically()
-
-
+@EVERY_ENGINE
 async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> None:
+    """They try nothing twice: every error is noticed. Slots move to and fro until each key has been written often."""
     shop = await shop_of(fleet, replicas=True)
     await shop.fill(keys_of(SOME, 300))
     tags = [tag(slot) for slot in SOME]
@@ -238,7 +158,11 @@ async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> Non
 
     async def write(mine: Sequence[bytes]) -> None:
         async with RedisCluster(
-            host=fleet.cluster["n0"].address, username=names.USER_APPLICATION, password=PASSWORDS.application
+            host=fleet.cluster["n0"].address,
+            username=names.USER_APPLICATION,
+            password=PASSWORDS.application,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=60,
         ) as client:
             for key in itertools.cycle(mine):
                 if stop.is_set():
@@ -246,19 +170,23 @@ async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> Non
                 await client.incr(key)
                 acknowledged[key] += 1
 
+    async def all_written(times: int) -> bool:
+        return min(acknowledged.values()) >= times
+
     async with asyncio.TaskGroup() as group:
         for start in range(4):
             group.create_task(write(tags[start::4]))
-        await asyncio.sleep(0.2)
-        for _ in range(2):
-            await shop.move(SOME, 0, 1)
-            await shop.move(SOME, 1, 0)
+        await until(lambda: all_written(1), "every key was written")
+        moves = 0
+        while moves < 4 or not await all_written(6):
+            await shop.move(SOME, moves % 2, 1 - moves % 2)
+            moves += 1
         stop.set()
     stored = await shop.stored()
     assert {key: int(stored[key]) for key in tags} == acknowledged
-    assert min(acknowledged.values()) > 5
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_value_too_big_to_go_with_others_goes_alone(fleet: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience is shortened so that a value of this size takes too long together with others, and not alone."""
     shop = await shop_of(fleet)
@@ -284,7 +212,7 @@ async def test_a_value_too_big_to_go_with_others_goes_alone(fleet: Nodes, monkey
     async def hook(_: int, what: str, done: bool) -> None:
         """Only so that the engine cannot do it by itself."""
 
-    await move_slots(await shop.action(SlotSet.of([0]), 0, 1), shop.context(Counting(hook)))
+    await shop.move(SlotSet.of([0]), 0, 1, connector=Counting(hook))
     assert max(sent) == 21
     assert 1 in sent
     async with shop.application("n1") as client:
@@ -308,67 +236,3 @@ async def test_a_key_that_cannot_be_moved_ends_the_slice_in_the_engines_words(fl
     await as_operator(fleet.cluster["n1"], "CONFIG", "SET", "maxmemory", "0")
     await shop.move(SlotSet.of([0]), 0, 1)
     assert await shop.stored() == values
-
-
-class TestHalfMoved:
-    """Engine-facts §1.4, row by row, with half of the keys at the destination."""
-
-    SLOT = SlotSet.of([0])
-
-    async def half(self, fleet: Nodes) -> tuple[Shop, dict[bytes, bytes], NodeClient, NodeClient]:
-        """Both sides open, 5 of 10 keys moved."""
-        shop = await shop_of(fleet)
-        values = keys_of(self.SLOT, 10)
-        await shop.fill(values)
-        source, destination = [await fleet.client(fleet.cluster[n]) for n in ("n0", "n1")]
-        await destination.set_slots(self.SLOT, SlotState.IMPORTING, await source.node_id())
-        await source.set_slots(self.SLOT, SlotState.MIGRATING, await destination.node_id())
-        login = Login(names.USER_REPLICATION, PASSWORDS.replication)
-        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
-        return shop, values, source, destination
-
-    async def recovered(self, shop: Shop, values: dict[bytes, bytes], owner: int = 1) -> None:
-        """Nothing is open any more, every key is there, and the slot is where it should be."""
-        await shop.move(NO_SLOTS, 0, 1)
-        topology = await shop.topology()
-        assert not recover_open_slots(topology)
-        assert 0 in topology.owners[shop.leader(topology, owner).target.node_id]
-        assert await shop.stored() == values
-
-    async def test_both_sides_open(self, fleet: Nodes) -> None:
-        shop, values, _, _ = await self.half(fleet)
-        await self.recovered(shop, values)
-
-    async def test_only_the_destination_is_marked(self, fleet: Nodes) -> None:
-        shop, values, source, _ = await self.half(fleet)
-        await source.set_slots(self.SLOT, SlotState.STABLE)
-        await self.recovered(shop, values)
-
-    async def test_only_the_destination_is_marked_and_has_nothing(self, fleet: Nodes) -> None:
-        shop = await shop_of(fleet)
-        values = keys_of(self.SLOT, 10)
-        await shop.fill(values)
-        source, destination = [await fleet.client(fleet.cluster[n]) for n in ("n0", "n1")]
-        await destination.set_slots(self.SLOT, SlotState.IMPORTING, await source.node_id())
-        await self.recovered(shop, values, owner=0)
-
-    async def test_only_the_source_is_marked(self, fleet: Nodes) -> None:
-        shop, values, _, destination = await self.half(fleet)
-        await destination.set_slots(self.SLOT, SlotState.STABLE)
-        await self.recovered(shop, values)
-
-    async def test_destination_owns_it_and_the_source_has_not_heard(self, fleet: Nodes) -> None:
-        shop, values, source, destination = await self.half(fleet)
-        login = Login(names.USER_REPLICATION, PASSWORDS.replication)
-        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
-        action = await shop.action(self.SLOT, 0, 1)
-        fleet.cluster["n0"].pause()
-        await destination.set_slots(self.SLOT, SlotState.NODE, await destination.node_id())
-        fleet.cluster["n0"].resume()
-        assert await move_slots(action, shop.context()) == 0
-        await self.recovered(shop, values)
-
-    async def test_what_is_wanted_back_is_completed_and_moved_back(self, fleet: Nodes) -> None:
-        shop, values, _, _ = await self.half(fleet)
-        await shop.move(self.SLOT, 1, 0)
-        await self.recovered(shop, values, owner=0)

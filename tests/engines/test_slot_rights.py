@@ -1,27 +1,15 @@
 """The rights with which slots move: they suffice, and with any one of them less nothing moves."""
 
-import contextlib
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from cachecluster.api import names
 from cachecluster.domain.slots import SlotSet
 from cachecluster.engines.client import Login, NodeDenied, NodeError, NodeRefused, SlotState
 from tests.engines.fleet import PASSWORDS, Nodes, as_operator
-from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.moving import keys_of
 
 LOGIN = Login(names.USER_REPLICATION, PASSWORDS.replication)
 SLOT = SlotSet.of([0])
-
-
-@pytest_asyncio.fixture
-async def fleet(nodes: ProcessCluster) -> AsyncIterator[Nodes]:
-    """Nodes of each family in turn."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield Nodes(nodes, stack)
 
 
 async def test_only_the_rights_to_hand_keys_over_and_to_take_them_in_are_needed(fleet: Nodes) -> None:

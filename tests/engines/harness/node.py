@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +140,7 @@ class NodeProcess:
             socket_timeout=CALL_TIMEOUT_SECONDS,
             socket_connect_timeout=CALL_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
+            driver_info=None,  # who asks is of no interest, and telling it costs more than most questions
             protocol=2,
             decode_responses=True,
         )
@@ -148,11 +149,24 @@ class NodeProcess:
 
     async def call(self, *words: str | int) -> Any:
         """The reply to one command over a connection of its own, in RESP2's shapes, with text decoded."""
-        client = self.client()
-        try:
-            # By the generic path, so that no reply is reshaped by the library.
-            client.response_callbacks.clear()
+        async with self._asking() as client:
             return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def calls(self, *commands: Sequence[str | int]) -> list[Any]:
+        """The same for several commands at once; the first error answer is raised."""
+        async with self._asking() as client:
+            pipe = client.pipeline(transaction=False)
+            for words in commands:
+                pipe.execute_command(*words)
+            return await pipe.execute()
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Redis]:
+        client = self.client()
+        # By the generic path, so that no reply is reshaped by the library.
+        client.response_callbacks.clear()
+        try:
+            yield client
         finally:
             self._clients.remove(client)
             await client.aclose()
