@@ -16,6 +16,7 @@ from cachecluster.domain.open_slots import recover_open_slots
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.engines import valkey
 from cachecluster.engines.client import Login, NodeClient, NodeError, NodeRefused, SlotState
+from cachecluster.reconcile import slot_moves
 from cachecluster.reconcile.atomic_moves import GIVE_UP_AFTER
 from cachecluster.reconcile.context import Doubt
 from cachecluster.reconcile.slot_ends import lanes_for
@@ -29,6 +30,12 @@ EVERYBODY: Final = pytest.mark.parametrize("engine", [*FAMILIES, *(f"redis-{f}" 
 """Redis, too: it has the same commands, but SETSLOT reaches no replica."""
 SOME: Final = SlotSet.from_ranges([(0, 39)])
 OTHER: Final = SlotSet.from_ranges([(100, 139)])
+
+
+@pytest.fixture(autouse=True)
+def _two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of slots is done and the next one begun before SOME have moved."""
+    monkeypatch.setattr(slot_moves, "GROUP_SLOTS", 32)
 
 
 @pytest_asyncio.fixture
@@ -229,6 +236,7 @@ async def test_older_engines_do_not_move_slots_at_one_stroke(fleet: Nodes) -> No
     assert not await (await fleet.client(await fleet.start("one"))).moves_atomically()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # redis-py leaves nodes unclosed
 async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> None:
     shop = await shop_of(fleet, replicas=True)
     await shop.fill(keys_of(SOME, 300))
@@ -324,7 +332,7 @@ class TestHalfMoved:
         await destination.set_slots(self.SLOT, SlotState.IMPORTING, await source.node_id())
         await source.set_slots(self.SLOT, SlotState.MIGRATING, await destination.node_id())
         login = Login(names.USER_REPLICATION, PASSWORDS.replication)
-        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
+        await source.migrate(fleet.cluster["n1"].address, (await source.keys_in_slots({0: 5}))[0], login)
         return shop, values, source, destination
 
     async def recovered(self, shop: Shop, values: dict[bytes, bytes], owner: int = 1) -> None:
@@ -360,7 +368,7 @@ class TestHalfMoved:
     async def test_destination_owns_it_and_the_source_has_not_heard(self, fleet: Nodes) -> None:
         shop, values, source, destination = await self.half(fleet)
         login = Login(names.USER_REPLICATION, PASSWORDS.replication)
-        await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), login)
+        await source.migrate(fleet.cluster["n1"].address, (await source.keys_in_slots({0: 5}))[0], login)
         action = await shop.action(self.SLOT, 0, 1)
         fleet.cluster["n0"].pause()
         await destination.set_slots(self.SLOT, SlotState.NODE, await destination.node_id())

@@ -139,8 +139,8 @@ class NodeClient(Protocol):
         """CLUSTER COUNTKEYSINSLOT by slot; slots without keys are left out."""
         ...
 
-    async def keys_in_slot(self, slot: int, count: int) -> Sequence[bytes]:
-        """CLUSTER GETKEYSINSLOT: at most ``count`` names of keys, byte for byte."""
+    async def keys_in_slots(self, counts: Mapping[int, int]) -> Mapping[int, Sequence[bytes]]:
+        """CLUSTER GETKEYSINSLOT for each slot, all in one round trip: at most so many names of keys, byte for byte."""
         ...
 
     async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, Final, assert_never
@@ -214,10 +214,10 @@ class ValkeyClient:
             counts |= zip(part, await self._pipeline(*(("CLUSTER", "COUNTKEYSINSLOT", s) for s in part)), strict=True)
         return {slot: count for slot, count in counts.items() if count}
 
-    async def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
+    async def keys_in_slots(self, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """See NodeClient."""
-        (keys,) = await self._pipeline(("CLUSTER", "GETKEYSINSLOT", slot, count), decode=False)
-        return list(keys)
+        commands = (("CLUSTER", "GETKEYSINSLOT", slot, count) for slot, count in counts.items())
+        return dict(zip(counts, await self._pipeline(*commands, decode=False), strict=True))
 
     async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
         """See NodeClient. The engine hides the password from its slow log and from MONITOR."""

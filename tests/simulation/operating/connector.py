@@ -1,6 +1,6 @@
 """The operator's connections to engine nodes: NodeConnector over the model, with what can go wrong on the way."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -186,10 +186,11 @@ class Client:
         node = await self._check()
         return {slot: len(tokens) for slot in slots if (tokens := node.tokens.get(slot, ()))}
 
-    async def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
-        """CLUSTER GETKEYSINSLOT."""
+    async def keys_in_slots(self, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
+        """CLUSTER GETKEYSINSLOT for each slot."""
         await self._interference.node_read(self._node)
-        return [token.encode() for token in (await self._check()).tokens.get(slot, ())[:count]]
+        tokens = (await self._check()).tokens
+        return {slot: [token.encode() for token in tokens.get(slot, ())[:count]] for slot, count in counts.items()}
 
     async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
         """MIGRATE; who comes is not asked for the password."""
