@@ -212,15 +212,22 @@ def test_a_shard_that_leaves_gives_back_where_it_took() -> None:
     assert after(grown, plan_moves(grown, range(4))) == {**owned, **dict.fromkeys(range(4, 8), NO_SLOTS)}
 
 
-def test_one_full_slot_goes_and_little_goes_with_it() -> None:
-    """Half of everything is in one slot in the middle of a shard: the shard that gives it away keeps the rest."""
+def test_what_cannot_be_evened_out_is_not_carried_about() -> None:
+    """Half of everything is in one slot: whoever gets that holds too much, so it stays where it is."""
     owned = dict(enumerate(share(2)))
-    hot = 4000
-    slot_bytes = {**dict.fromkeys(range(SLOT_COUNT), 100_000), hot: 100_000 * SLOT_COUNT}
-    grown = after(owned, plan_moves(owned, range(3), slot_bytes))
-    assert hot in grown[0]
-    by_number = after(owned, plan_moves(owned, range(3)))
-    assert heaviest(grown, frozenset(range(3)), slot_bytes) <= heaviest(by_number, frozenset(range(3)), slot_bytes)
+    slot_bytes = {**dict.fromkeys(range(SLOT_COUNT), 100_000), 4000: 100_000 * SLOT_COUNT}
+    assert plan_moves(owned, range(3), slot_bytes) == plan_moves(owned, range(3))
+
+
+def test_slots_that_hold_much_are_spread() -> None:
+    """Ten full slots, of which seven are at the end of the first shard: what goes first if only the number counts."""
+    owned = dict(enumerate(share(2)))
+    slot_bytes = dict.fromkeys((*range(8185, 8192), 100, 9000, 16000), 100 * MIB)
+    ends = [
+        sorted(sum(slot_bytes.get(slot, 0) // (100 * MIB) for slot in slots) for slots in after(owned, moves).values())
+        for moves in (plan_moves(owned, range(3)), plan_moves(owned, range(3), slot_bytes))
+    ]
+    assert ends == [[1, 1, 8], [2, 4, 4]]
 
 
 def test_somebody_has_to_stay() -> None:

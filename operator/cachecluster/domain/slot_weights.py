@@ -45,16 +45,18 @@ class _Scales:
     task: Task
     slot_bytes: tuple[int, ...]
     """Of every slot there is."""
+    total: int
     fair: int
-    """What each shard is to hold in the end."""
+    """What each shard that stays would hold if all held the same."""
     slack: int
+    """What makes no difference."""
 
     @classmethod
     def of(cls, task: Task, slot_bytes: Mapping[int, int]) -> Self:
         every = tuple(slot_bytes.get(slot, 0) for slot in range(SLOT_COUNT))
         total = sum(every[slot] for slots in task.held.values() for slot in slots)
         fair = total // len(task.staying)
-        return cls(task, every, fair, max(fair * SLACK_PERCENT // 100, SLACK_BYTES))
+        return cls(task, every, total, fair, max(fair * SLACK_PERCENT // 100, SLACK_BYTES))
 
     def weigh(self, slots: SlotSet) -> int:
         return sum(sum(self.slot_bytes[first : last + 1]) for first, last in slots.ranges)
@@ -75,22 +77,30 @@ class _Scales:
         return ends[0][0] <= ends[0][1] and next(lighter, False)
 
     def given(self, plain: Shares) -> Shares:
-        """As many slots as in ``plain``, such that who gives them keeps a fair share; who is to go gives all."""
-        return {
-            shard: self._choose(self.task.held[shard], len(slots), self.weigh(self.task.held[shard]) - self.fair)
-            for shard, slots in plain.items()
-        }
+        """As many slots as in ``plain``, such that who gives them keeps a fair share; who is to go gives all.
+
+        The lightest choose first: what they lack of a fair share when they have given their lightest slots falls to
+        the others.
+        """
+        held = {shard: self.weigh(self.task.held[shard]) for shard in plain if shard in self.task.staying}
+        found = dict(plain)
+        left, sharing = self.total, len(self.task.staying)
+        for shard, weight in sorted(held.items(), key=lambda item: (item[1], item[0])):
+            found[shard] = self._choose(self.task.held[shard], len(plain[shard]), weight - left // sharing)
+            left, sharing = left - weight + self.weigh(found[shard]), sharing - 1
+        return found
 
     def taken(self, given: Shares) -> Shares:
         """Each taker in turn, the heaviest first, gets what it lacks of a fair share; the last one gets the rest."""
         pool = union(given.values())
-        goals = [
-            (self.fair - self.weigh(self.task.held[shard]), shard) for shard, n in self.task.lacking.items() if n > 0
-        ]
+        held = {shard: self.weigh(self.task.held[shard]) for shard, n in self.task.lacking.items() if n > 0}
         found: dict[int, SlotSet] = {}
-        for goal, shard in sorted(goals):
+        left = self.weigh(pool) + sum(held.values())
+        for shard, weight in sorted(held.items(), key=lambda item: (-item[1], item[0])):
+            goal = left // (len(held) - len(found)) - weight
             found[shard] = self._choose(pool, self.task.lacking[shard], goal)
             pool -= found[shard]
+            left -= weight + self.weigh(found[shard])
         return dict(sorted(found.items()))
 
     def _choose(self, slots: SlotSet, count: int, goal: int) -> SlotSet:
