@@ -83,8 +83,10 @@ async def test_a_shards_bytes_are_spread_over_its_slots_by_their_keys() -> None:
     assert await ask(topology, nodes) == {0: 10 * MIB, 7: 30 * MIB, 9000: 3 * MIB}
 
 
-async def test_empty_shards_hold_nothing() -> None:
-    assert await ask(seen(growing()), Nodes({"10.0.0.0": {}, "10.0.1.0": {}})) == {}
+async def test_shards_without_keys_are_not_asked() -> None:
+    topology = seen(growing().with_node(1, 0, keys=0), {"cart-0-0": 40 * MIB, "cart-1-0": 1})
+    nodes = Nodes({"10.0.0.0": {0: 1}})
+    assert await ask(topology, nodes) == {0: 40 * MIB}
 
 
 @pytest.mark.parametrize(
@@ -99,11 +101,16 @@ async def test_if_one_does_not_tell_nothing_is_known(
 
 
 @pytest.mark.parametrize(
-    "cluster",
-    [formed(2), growing().with_node(2, 1, up=False, down_seconds=1), growing().with_node(0, 1, answers=False)],
-    ids=["settled", "a node is not in step", "a node does not answer"],
+    ("cluster", "size"),
+    [
+        (formed(2), 40 * MIB),
+        (growing().with_node(2, 1, up=False, down_seconds=1), 40 * MIB),
+        (growing().with_node(0, 1, answers=False), 40 * MIB),
+        (growing(), MIB // 2),
+    ],
+    ids=["settled", "a node is not in step", "a node does not answer", "next to no data"],
 )
-async def test_nobody_is_asked_while_no_slot_is_about_to_move(cluster: Cluster) -> None:
+async def test_nobody_is_asked_while_it_does_not_matter(cluster: Cluster, size: int) -> None:
     nodes = Nodes({})
-    assert await ask(seen(cluster), nodes) == {}
+    assert await ask(seen(cluster, {"cart-0-0": size}), nodes) == {}
     assert nodes.asked == []
