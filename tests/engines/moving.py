@@ -147,7 +147,7 @@ class Shop:
             system_secret_exists=True,
             desired=(),
             children={ObjectKey("StatefulSet", "cart-0"): _FORMED},
-            pods=tuple(self._pod(name, ordinal) for ordinal, name in enumerate(self.shard_of)),
+            pods=tuple(map(self._pod, self.shard_of)),
             hosts={},
             views=views,
         )
@@ -159,12 +159,13 @@ class Shop:
         except NodeError as e:
             return Unreachable(str(e), 0.0)
 
-    def _pod(self, name: str, ordinal: int) -> Pod:
+    def _pod(self, name: str) -> Pod:
+        shard = [other for other, index in self.shard_of.items() if index == self.shard_of[name]]
         return Pod(
             name=name,
             uid=f"uid-{name}",
             shard=self.shard_of[name],
-            ordinal=ordinal,
+            ordinal=shard.index(name),
             ip=self.fleet.cluster[name].address,
             host=None,
             phase="Running",
