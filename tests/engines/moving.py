@@ -5,6 +5,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final, cast
 
@@ -15,19 +16,28 @@ from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.actions import FailoverKind, MoveSlots, SettleSlots
 from cachecluster.domain.open_slots import move_between, recover_open_slots
-from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import ClusterRef, NodeView, Pod, Snapshot, Unreachable
+from cachecluster.domain.plan import Do
+from cachecluster.domain.policies import resharding
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet
+from cachecluster.domain.snapshot import ClusterRef, NodeView, ObjectKey, Pod, Snapshot, Unreachable
 from cachecluster.domain.topology import Member, Topology, observe
 from cachecluster.engines.client import NodeClient, NodeConnector, NodeError
 from cachecluster.kube.api import KubeApi, NotFound
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from cachecluster.reconcile.slot_moves import move_slots, settle_slots
+from cachecluster.reconcile.slot_sizes import slot_bytes
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, has_no_link, leads, spec_version
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
 
 REF: Final = ClusterRef("shop", "cart", "uid")
+_FORMED: Final = {
+    "metadata": {"annotations": {names.ANNOTATION_FORMED: str(ALL_SLOTS)}},
+    "spec": {"replicas": 1},
+}
+"""What the API server has of the first shard: all slots have been served, so whoever has none gets some by moves."""
 
 
 class Pods:
@@ -118,11 +128,15 @@ class Shop:
         return Context(REF, deps, PASSWORDS)
 
     async def topology(self) -> Topology:
+        """Who is who, by what a pass would see."""
+        return observe(await self.snapshot())
+
+    async def snapshot(self) -> Snapshot:
         """What a pass would see."""
         views = dict(
             zip(self.shard_of, await asyncio.gather(*(self._view(name) for name in self.shard_of)), strict=True)
         )
-        snap = Snapshot(
+        return Snapshot(
             ref=REF,
             generation=1,
             now=0.0,
@@ -132,12 +146,11 @@ class Shop:
             status={},
             system_secret_exists=True,
             desired=(),
-            children={},
-            pods=tuple(self._pod(name, ordinal) for ordinal, name in enumerate(self.shard_of)),
+            children={ObjectKey("StatefulSet", "cart-0"): _FORMED},
+            pods=tuple(map(self._pod, self.shard_of)),
             hosts={},
             views=views,
         )
-        return observe(snap)
 
     async def _view(self, name: str) -> NodeView | Unreachable:
         try:
@@ -146,12 +159,13 @@ class Shop:
         except NodeError as e:
             return Unreachable(str(e), 0.0)
 
-    def _pod(self, name: str, ordinal: int) -> Pod:
+    def _pod(self, name: str) -> Pod:
+        shard = [other for other, index in self.shard_of.items() if index == self.shard_of[name]]
         return Pod(
             name=name,
             uid=f"uid-{name}",
             shard=self.shard_of[name],
-            ordinal=ordinal,
+            ordinal=shard.index(name),
             ip=self.fleet.cluster[name].address,
             host=None,
             phase="Running",
@@ -189,6 +203,23 @@ class Shop:
                     actions = [move_between(topology, owned, giver, taker)]
                 for action in actions:
                     keys += await self._try(action)
+                await asyncio.sleep(0.05)
+
+    async def reshard(self, *, weighing: bool, within: float = 60.0) -> None:
+        """Pass after pass, as the operator plans them, until the slots are shared out over all the shards."""
+        async with asyncio.timeout(within):
+            while True:
+                snap = await self.snapshot()
+                topology = observe(snap)
+                if weighing:
+                    sizes = await slot_bytes(topology, self.context().deps, PASSWORDS.operator)
+                    snap = replace(snap, slot_bytes=sizes)
+                verdicts = list(resharding.move_slots(Situation(snap, topology)))
+                if not verdicts:
+                    return
+                for verdict in verdicts:
+                    if isinstance(verdict, Do) and isinstance(verdict.action, (MoveSlots, SettleSlots)):
+                        await self._try(verdict.action)
                 await asyncio.sleep(0.05)
 
     async def _try(self, action: MoveSlots | SettleSlots) -> int:

@@ -13,7 +13,7 @@ from redis.asyncio import RedisCluster
 
 from cachecluster.api import names
 from cachecluster.domain.open_slots import recover_open_slots
-from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.engines import valkey
 from cachecluster.engines.client import Login, NodeClient, NodeError, NodeRefused, SlotState
 from cachecluster.reconcile import slot_moves
@@ -60,6 +60,24 @@ async def test_every_key_arrives_with_its_value(fleet: Nodes, replicas: bool) ->
     assert await shop.move(SOME, 0, 1) == 200 * len(SOME)
     topology = await shop.topology()
     assert topology.owners[shop.leader(topology, 1).target.node_id] == SOME
+    assert await shop.stored() == values
+
+
+@EVERYBODY
+@pytest.mark.parametrize("weighing", [False, True], ids=["by number", "by weight"])
+async def test_a_new_shard_gets_its_share_of_the_memory(fleet: Nodes, weighing: bool) -> None:
+    """All data is in the last six slots of each of two shards. By number, just those go to the third one."""
+    await fleet.form(3, (), owning=2)
+    shop = Shop(fleet, {"n0": 0, "n1": 1, "n2": 2})
+    full = SlotSet.from_ranges((slots.ranges[-1][1] - 5, slots.ranges[-1][1]) for slots in share(2))
+    values = {key: bytes(20_000) for key in keys_of(full, 100)}
+    await shop.fill(values)
+    await shop.reshard(weighing=weighing)
+    shards = [s.primary.node for s in (await shop.topology()).shards if s.primary is not None]
+    assert sorted(len(node.myself.slots) for node in shards if node is not None) == [5461, 5461, 5462]
+    memory = [node.dataset_bytes for node in shards if node is not None]
+    unevenness = max(memory) / (sum(memory) / 3)
+    assert unevenness < 1.1 if weighing else unevenness > 2.5
     assert await shop.stored() == values
 
 

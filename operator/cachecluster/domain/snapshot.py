@@ -149,6 +149,8 @@ class NodeView:
     """How much of its file is in memory while it loads, in steps of five."""
     max_memory: int = 0
     """maxmemory in bytes; 0: unlimited."""
+    dataset_bytes: int = 0
+    """Of the used memory, what the keys and values take (used_memory_dataset): without buffers and the like."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
 
@@ -356,6 +358,10 @@ class Snapshot:
     """Unix seconds, by uid of each pod whose kubelet is not done with a resize."""
     storage_classes: Mapping[str, Expansion] = field(default_factory=dict)
     """Those of claims that are to grow, by name."""
+    slot_bytes: Mapping[int, int] = field(default_factory=dict)
+    """What each slot holds, as far as it can be told from its number of keys; without those that hold none. Empty: not
+    known, or it does not matter because none is about to move.
+    """
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

@@ -131,6 +131,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         cluster_state_ok=cluster.get("cluster_state") == "ok",
         current_epoch=int(cluster["cluster_current_epoch"]),
         max_memory=int(fields.get("maxmemory", 0)),
+        dataset_bytes=int(fields.get("used_memory_dataset", 0)),
         quarantined=any("off" in _flags(user) for user in users if user is not None),
         peers=table,
         migrating=migrating,

@@ -27,7 +27,7 @@ from cachecluster.domain.snapshot import (
     Snapshot,
     Unreachable,
 )
-from cachecluster.domain.topology import observe
+from cachecluster.domain.topology import Topology, observe
 from cachecluster.domain.validity import read_spec
 from cachecluster.domain.volumes import present_sizes
 from cachecluster.engines.client import NodeError
@@ -36,6 +36,7 @@ from cachecluster.manifests import Facts, Passwords, build
 from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.pods import parse_pod
 from cachecluster.reconcile.resizes import with_resizes
+from cachecluster.reconcile.slot_sizes import slot_bytes
 from cachecluster.reconcile.storage_classes import storage_classes
 
 CHILD_KINDS: Final = (
@@ -107,13 +108,14 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
         refusals=_refusals(memory, deps.now()),
     )
     if not isinstance(spec, InvalidSpec):
+        topology = observe(snapshot)
         present = present_members(ref.name, children, parsed)
         restarted = restarts(ref.name, members_by_shard(spec, present), snapshot.annotations, children)
         facts = Facts(
             ref,
             deps.operator_namespace,
             passwords,
-            _formed(snapshot),
+            _formed(topology),
             present,
             restarted,
             earlier,
@@ -122,7 +124,8 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
         desired = build(spec, facts)
         children |= await _unlabelled(ref, deps, desired, children)
         classes = await storage_classes(deps.kube, ref, spec, children)
-        snapshot = replace(snapshot, desired=desired, children=children, storage_classes=classes)
+        sizes = await slot_bytes(topology, deps, passwords.operator) if passwords is not None else {}
+        snapshot = replace(snapshot, desired=desired, children=children, storage_classes=classes, slot_bytes=sizes)
         snapshot = await with_resizes(snapshot, deps, memory)
     return Reading(snapshot, passwords)
 
@@ -153,11 +156,10 @@ def _passwords(ref: ClusterRef, children: Mapping[ObjectKey, Manifest]) -> Passw
         return None
 
 
-def _formed(snapshot: Snapshot) -> dict[int, SlotSet]:
+def _formed(topology: Topology) -> dict[int, SlotSet]:
     """Slots that each shard has served: as recorded and not moved elsewhere since, with those that it serves now. The
     first time only when it serves all that fell to it.
     """
-    topology = observe(snapshot)
     formed = {}
     for shard in topology.shards:
         ids = (m.node.node_id for m in shard.members if m.node is not None)

@@ -16,9 +16,16 @@ from tests.simulation.engine.table import Address, Row
 
 def used_memory(node: "Node") -> int:
     """INFO memory: used_memory in bytes."""
-    return 1_000_000 + node.ballast + node.keys
+    return 1_000_000 + node.ballast + dataset(node)
 
 
+def dataset(node: "Node") -> int:
+    """INFO memory: used_memory_dataset in bytes."""
+    return node.keys * KEY_BYTES
+
+
+KEY_BYTES: Final = 8192
+"""So large that a while of writing makes a difference to who gets which slots."""
 CRON_SECONDS: Final = 0.1
 SLOTS_LOST: Final = "slots lost to another shard"
 """Why a primary gives keys up that it still held when its slots went to another."""

@@ -21,7 +21,7 @@ from cachecluster.engines.client import (
 )
 from tests.simulation.engine import atomic, commands, slot_commands
 from tests.simulation.engine.network import Network
-from tests.simulation.engine.node import Node, used_memory
+from tests.simulation.engine.node import Node, dataset, used_memory
 from tests.simulation.engine.table import Address, Row
 from tests.simulation.kubernetes.container import digest
 from tests.simulation.operating.faults import Interference
@@ -55,6 +55,7 @@ def view_of(node: Node) -> NodeView:
         loading=False,
         keys=node.keys,
         used_memory=used_memory(node),
+        dataset_bytes=dataset(node),
         max_memory=int(node.parameters["maxmemory"]),
         replication_id=repl.id,
         previous_replication_id=repl.previous_id,
