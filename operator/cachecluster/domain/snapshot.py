@@ -234,6 +234,11 @@ class Pod:
     """What the kubelet has still to do, or cannot do, for the resources that are asked for; None: they are in force."""
 
     @property
+    def runs(self) -> bool:
+        """Its container runs, as the kubelet has last reported."""
+        return self.phase == "Running" and (self.container is None or self.container.state is ContainerState.RUNNING)
+
+    @property
     def never_ran(self) -> bool:
         """Its engine has not started once: no place, no image, no configuration. Nobody can know it."""
         container = self.container
