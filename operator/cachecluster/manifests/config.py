@@ -10,6 +10,7 @@ from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.live_parameters import FILE, wanted
+from cachecluster.domain.memory import MAXMEMORY_PERCENT
 from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.manifests.amounts import HOLD_SECONDS, SILENT_HOLD_SECONDS
 from cachecluster.manifests.metadata import metadata
@@ -62,4 +63,5 @@ def _settings(spec: CacheClusterSpec, ref: ClusterRef) -> str:
         f"NODE_USER={names.USER_NODE}\n"
         f"HOLD_SECONDS={HOLD_SECONDS}\n"
         f"SILENT_HOLD_SECONDS={SILENT_HOLD_SECONDS}\n"
+        f"MAXMEMORY_PERCENT={MAXMEMORY_PERCENT}\n"
     )

@@ -6,9 +6,11 @@
 #   normally     it was a replica; or its slots have moved on and it will follow; or nobody has newer data
 #   new          it had no task yet: application and replication switched off until the operator gives it one
 #   blank        its data is gone: under a new identity, owning nothing, otherwise as a new node
-#   quarantined  its data may be older than a replica's: application and replication switched off, the operator decides
+#   quarantined  its data may be older than that of a replica: application and replication switched off, the operator decides
 set -u
 . /etc/cachecluster/config/common.sh
+LIVE=/etc/cachecluster/live/live.conf
+CGROUP=/sys/fs/cgroup
 NODES=$DATA/nodes.conf
 WORK=$DATA/.start
 PEERS_AT_ONCE=12
@@ -26,10 +28,28 @@ refuse() {
 
 trap 'say "told to stop before the engine was started"; exit 143' TERM INT
 
+# Others than the operator can edit the file of live parameters, and it may be older than the memory limit of this
+# container. Whatever it says, a node begins with no more than its share of that limit, as far as that can be read.
+# Sets maxmemory; empty: the file decides.
+bound_memory() {
+    maxmemory=
+    limit=$(cat "$CGROUP/memory.max" 2>/dev/null || cat "$CGROUP/memory/memory.limit_in_bytes" 2>/dev/null)
+    case $limit in
+        '' | *[!0-9]* | ????????????????*) return ;; # none, or a number that means none
+    esac
+    maxmemory=$(((limit + 65536) * MAXMEMORY_PERCENT / 100)) # the kernel has rounded the limit down to whole pages
+    asked=$(awk 'tolower($1) == "maxmemory" { last = $2 } END { print last }' "$LIVE")
+    case $asked in
+        '' | 0* | *[!0-9]* | ????????????????*) ;;
+        *) [ "$asked" -gt "$maxmemory" ] || maxmemory=$asked ;;
+    esac
+}
+
 serve() {
     rm -rf "$WORK"
+    bound_memory
     exec valkey-server "$CONFIG/valkey.conf" --aclfile "$ACL/$1" \
-        --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP"
+        --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP" ${maxmemory:+--maxmemory "$maxmemory"}
 }
 
 start_normally() {
@@ -55,7 +75,7 @@ start_quarantined() {
     serve users-quarantine.acl
 }
 
-# The volume carries the uid of its CacheCluster, so that a clone or a wrong restore never joins another's cluster.
+# The volume carries the uid of its CacheCluster, so that a clone or a wrong restore never joins the cluster of another.
 check_volume() {
     if [ -s "$DATA/cluster-uid" ]; then
         found=$(cat "$DATA/cluster-uid")
