@@ -71,8 +71,8 @@ exec /usr/bin/valkey-server "$@" --bind "$NODE_ADDRESS" --bind-source-addr "$NOD
 class Pods:
     """The pods of one CacheCluster, by shard and ordinal. `tuned` replaces lines of the generated configuration.
 
-    `live` is what a pod that starts from now on finds in the ConfigMap of live parameters, `cgroup` what it can read
-    of its container's limits.
+    `live` and `acl` are what a pod that starts from now on finds in the ConfigMap of live parameters and in the Secret
+    of users, `cgroup` what it can read of its container's limits.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Pods:
         )
         self.cgroup: dict[str, str] = {"memory.max": f"{memory_limit(self.spec)}\n"}
         secret = by_name["Secret", names.acl_secret(self.ref.name)]["data"]
-        self._acl = {key: b64decode(value) for key, value in secret.items()}
+        self.acl = {key: b64decode(value) for key, value in secret.items()}
         self.nodes = {
             (shard, ordinal): self._add(shard, ordinal)
             for shard in range(self.spec.topology.shards)
@@ -184,10 +184,11 @@ class Pods:
         for name, text in self.live.items():
             (node.directory / "live" / name).write_text(tune(text, self._tuned))
         shutil.rmtree(node.directory / "cgroup")
+        (node.directory / "cgroup").mkdir()
         for name, text in self.cgroup.items():
             (node.directory / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
             (node.directory / "cgroup" / name).write_text(text)
-        for name, content in self._acl.items():
+        for name, content in self.acl.items():
             (node.directory / "acl" / name).write_bytes(content)
             (node.directory / "acl" / name).chmod(0o444)
         _programs(node)

@@ -41,7 +41,7 @@ async def test_no_edit_gives_a_node_more_than_its_share(
 ) -> None:
     pods = Pods(nodes, spec(engine, 1, 0))
     pods.live["live.conf"] = TOO_MUCH[edited]
-    assert 0 < await begins_with(pods) <= SHARE + LARGEST_PAGE * MAXMEMORY_PERCENT // 100
+    assert 0 < await begins_with(pods) <= (LIMIT + LARGEST_PAGE) * MAXMEMORY_PERCENT // 100
 
 
 async def test_what_the_operator_has_written_is_in_force_to_the_byte(

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, NewType
 
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.access import Rights
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 
 NodeId = NewType("NodeId", str)
@@ -151,6 +152,13 @@ class NodeView:
     """maxmemory in bytes; 0: unlimited."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
+    users: Mapping[str, Rights] = field(default_factory=dict)
+    """What its users may do (ACL LIST)."""
+
+    @property
+    def family(self) -> str:
+        """Release family of the engine that answers, for example 8.1."""
+        return ".".join(self.version.split(".")[:2])
 
     @property
     def myself(self) -> Peer:
@@ -351,6 +359,8 @@ class Snapshot:
     views: Mapping[str, NodeView | Unreachable]
     """By pod name; a pod without an address is absent."""
     foreign: tuple[ForeignId, ...] = ()
+    users: Mapping[str, Mapping[str, Rights]] = field(default_factory=dict)
+    """What the users of a node are to be allowed, by its release family."""
     refusals: Mapping[Parameters, str] = field(default_factory=dict)
     """What the engine has lately refused to set, with its words."""
     resizable: bool = False

@@ -61,6 +61,8 @@ def _settings(spec: CacheClusterSpec, ref: ClusterRef) -> str:
         f"PERSISTENCE={spec.persistence_mode}\n"
         f"PORT={names.CACHE_PORT}\n"
         f"NODE_USER={names.USER_NODE}\n"
+        f"USERS={names.users_file(spec.version)}\n"
+        f"QUARANTINE={names.quarantine_file(spec.version)}\n"
         f"HOLD_SECONDS={HOLD_SECONDS}\n"
         f"SILENT_HOLD_SECONDS={SILENT_HOLD_SECONDS}\n"
         f"MAXMEMORY_PERCENT={MAXMEMORY_PERCENT}\n"

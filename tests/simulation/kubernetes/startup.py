@@ -11,7 +11,7 @@ from tests.simulation.engine import commands
 from tests.simulation.engine.disk import Disk, Dump, NodesConf
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Node
-from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, Environment, digest
+from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, NO_USERS_EXIT, Environment, digest
 
 PEERS_AT_ONCE = 12
 LARGEST_PAGE = 65536
@@ -45,6 +45,10 @@ class Startup:
         if self.disk.cluster_uid not in (None, uid):
             message = f"the volume belongs to the CacheCluster with uid {self.disk.cluster_uid}"
             self.network.clock.later(0.05, fail, FOREIGN_VOLUME_EXIT, message)
+            return
+        if missing := {names.USER_APPLICATION, names.USER_NODE} - self.environment.users.keys():
+            message = f"the mounted Secret lacks the users {sorted(missing)}"
+            self.network.clock.later(0.05, fail, NO_USERS_EXIT, message)
             return
         config = self.environment.config
         bad = commands.unusable({**DEFAULTS[".".join(map(str, config.version))], "maxmemory": ""}, config.live)
@@ -145,7 +149,7 @@ class Startup:
             self.disk,
             replace(environment.config, live=live),
             self._chance,
-            users={**environment.users, "replication": environment.users.get(names.USER_REPLICATION, "")},
+            users=dict(environment.users),
             quarantined=quarantined or blank,
             replication_password=digest(environment.replication_password),
         )
