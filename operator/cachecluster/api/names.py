@@ -106,6 +106,16 @@ def acl_secret(cluster: str) -> str:
     return f"{cluster}-acl"
 
 
+def users_file(version: str) -> str:
+    """Key of that Secret: the users as nodes of one release family read them."""
+    return f"users-{version}.acl"
+
+
+def quarantine_file(version: str) -> str:
+    """The same with the application and replication off (S5)."""
+    return f"users-{version}-quarantine.acl"
+
+
 def connection_secret(cluster: str) -> str:
     """uri, host, port, username and password, for ``envFrom``."""
     return f"{cluster}-connection"

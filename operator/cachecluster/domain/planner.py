@@ -7,6 +7,7 @@ from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import MoveSlots
 from cachecluster.domain.plan import Block, Do, Plan, Wait
 from cachecluster.domain.policies import (
+    access,
     balance,
     configuration,
     coverage,
@@ -32,6 +33,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *failover.POLICIES,
     safety.stop_on_invalid_spec,
     *infrastructure.POLICIES,
+    *access.POLICIES,
     coverage.lead_new_shards,
     *membership.POLICIES,
     *coverage.POLICIES,

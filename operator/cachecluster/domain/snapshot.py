@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, NewType
 
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.access import Rights
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 
 NodeId = NewType("NodeId", str)
@@ -153,6 +154,13 @@ class NodeView:
     """Of the used memory, what the keys and values take (used_memory_dataset): without buffers and the like."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
+    users: Mapping[str, Rights] = field(default_factory=dict)
+    """What its users may do (ACL LIST)."""
+
+    @property
+    def family(self) -> str:
+        """Release family of the engine that answers, for example 8.1."""
+        return ".".join(self.version.split(".")[:2])
 
     @property
     def myself(self) -> Peer:
@@ -234,6 +242,11 @@ class Pod:
     """Bytes, as its spec asks for by now."""
     resize: "Resize | None" = None
     """What the kubelet has still to do, or cannot do, for the resources that are asked for; None: they are in force."""
+
+    @property
+    def runs(self) -> bool:
+        """Its container runs, as the kubelet has last reported."""
+        return self.phase == "Running" and (self.container is None or self.container.state is ContainerState.RUNNING)
 
     @property
     def never_ran(self) -> bool:
@@ -348,6 +361,8 @@ class Snapshot:
     views: Mapping[str, NodeView | Unreachable]
     """By pod name; a pod without an address is absent."""
     foreign: tuple[ForeignId, ...] = ()
+    users: Mapping[str, Mapping[str, Rights]] = field(default_factory=dict)
+    """What the users of a node are to be allowed, by its release family."""
     refusals: Mapping[Parameters, str] = field(default_factory=dict)
     """What the engine has lately refused to set, with its words."""
     resizable: bool = False

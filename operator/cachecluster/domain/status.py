@@ -17,13 +17,13 @@ from cachecluster.api.status import (
     Resharding,
     ShardStatus,
 )
-from cachecluster.domain.actions import ExpandVolume, ResizePod
+from cachecluster.domain.actions import ExpandVolume, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.pending import are_resized, outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
-from cachecluster.domain.policies import storage
+from cachecluster.domain.policies import access, storage
 from cachecluster.domain.policies.configuration import REFUSED_ADVICE
 from cachecluster.domain.progress import resharding_before, resharding_status
 from cachecluster.domain.requests import handled_failover
@@ -46,6 +46,7 @@ STALLING: Final = frozenset(
         Reason.POD_UNSCHEDULABLE,
         Reason.ROLLOUT_STALLED,
         Reason.PARAMETER_REFUSED,
+        Reason.RIGHTS_REFUSED,
         Reason.WOULD_LOSE_DATA,
         Reason.INSUFFICIENT_MEMORY,
         Reason.VOLUME_NOT_EXPANDABLE,
@@ -107,6 +108,8 @@ def _advice(outcome: Outcome) -> str:
         return f". {storage.REFUSED_ADVICE}"
     if _failure(outcome) is Reason.RESIZING_PODS:
         return ". The pod is replaced instead"
+    if _failure(outcome) is Reason.RIGHTS_REFUSED:
+        return f". {access.REFUSED_ADVICE}"
     return f". {REFUSED_ADVICE}" if outcome.refused else ""
 
 
@@ -119,7 +122,9 @@ def _failure(outcome: Outcome) -> Reason:
                 return Reason.RESIZING_PODS
             case _:
                 return Reason.OBJECT_REJECTED
-    return Reason.PARAMETER_REFUSED if outcome.refused else Reason.ACTION_FAILED
+    if outcome.refused:
+        return Reason.RIGHTS_REFUSED if isinstance(outcome.step.action, SetUsers) else Reason.PARAMETER_REFUSED
+    return Reason.ACTION_FAILED
 
 
 def _ready(snap: Snapshot, topology: Topology) -> Judgement:

@@ -127,6 +127,12 @@ class NodeClient(Protocol):
         """CONFIG SET, all in one command: either every one is in force afterwards or none has changed."""
         ...
 
+    async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
+        """ACL SETUSER: each user has exactly these rights afterwards, or those of before if the engine refuses them.
+        Whether it is on, and its open connections, stay as they are.
+        """
+        ...
+
     async def release(self) -> None:
         """Switch the application and replication users on again: the end of a quarantine (S5)."""
         ...

@@ -32,6 +32,8 @@ from cachecluster.engines.client import (
 
 CONNECT_SECONDS: Final = 2.0
 COMMAND_SECONDS: Final = 3.0
+_NOTHING: Final = ("resetpass", "resetkeys", "resetchannels", "clearselectors", "nocommands")
+"""Rules that leave a user without any right, and on or off as it was."""
 _RANGES_PER_COMMAND: Final = 500
 _SLOTS_PER_ROUND_TRIP: Final = 1024
 _ATOMIC_SINCE: Final = (9, 1, 2)
@@ -131,13 +133,12 @@ class ValkeyClient:
             ("INFO", "server", "replication", "memory", "persistence", "keyspace"),
             ("CLUSTER", "NODES"),
             ("CLUSTER", "INFO"),
-            ("ACL", "GETUSER", names.USER_REPLICATION),
-            ("ACL", "GETUSER", names.USER_APPLICATION),
+            ("ACL", "LIST"),
             *([("CONFIG", "GET", *sorted(parameters))] if parameters else []),
         )
-        info, nodes, cluster, replication, application, *asked = await self._pipeline(*commands)
+        info, nodes, cluster, users, *asked = await self._pipeline(*commands)
         with self._understanding():
-            view = parse.view(parse.info(info), nodes, parse.info(cluster), (replication, application))
+            view = parse.view(parse.info(info), nodes, parse.info(cluster), users)
             return replace(view, parameters=parse.pairs(asked[0])) if asked else view
 
     async def node_id(self) -> NodeId:
@@ -193,6 +194,10 @@ class ValkeyClient:
     async def configure(self, parameters: Parameters) -> None:
         """See NodeClient."""
         await self._command("CONFIG", "SET", *(word for pair in parameters for word in pair))
+
+    async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
+        """See NodeClient. The engine hides the rules from its slow log and from MONITOR."""
+        await self._pipeline(*(("ACL", "SETUSER", user, *_NOTHING, *words) for user, words in rules.items()))
 
     async def release(self) -> None:
         """See NodeClient. The application's user comes last: replicas attach first."""

@@ -29,6 +29,7 @@ from cachecluster.domain.actions import (
     RollPod,
     SettleShard,
     SettleSlots,
+    SetUsers,
     SwitchOver,
 )
 from cachecluster.domain.plan import Do, Outcome, Plan
@@ -80,7 +81,7 @@ async def _carry_out(step: Do, context: Context) -> Outcome:
     except Doubt as e:
         return Outcome(step, str(e), doubt=True)
     except NodeRefused as e:
-        return Outcome(step, str(e), refused=isinstance(step.action, Configure))
+        return Outcome(step, str(e), refused=isinstance(step.action, Configure | SetUsers))
     except (KubeError, NodeError) as e:
         return Outcome(step, str(e))
     except TimeoutError:
@@ -128,6 +129,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.reset(action, context)
         case Configure():
             return node_actions.configure(action, context)
+        case SetUsers():
+            return node_actions.set_users(action, context)
         case SwitchOver():
             return node_actions.switch_over(action, context)
         case MoveSlots():

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cachecluster.api import names
-from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.api.spec import CacheClusterSpec, EngineVersion
+from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import members_by_shard, present_members
 from cachecluster.domain.live_parameters import remembered, wanted
@@ -32,7 +33,7 @@ from cachecluster.domain.validity import read_spec
 from cachecluster.domain.volumes import present_sizes
 from cachecluster.engines.client import NodeError
 from cachecluster.kube.api import NotFound
-from cachecluster.manifests import Facts, Passwords, build
+from cachecluster.manifests import Facts, Passwords, acl, build
 from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.pods import parse_pod
 from cachecluster.reconcile.resizes import with_resizes
@@ -105,6 +106,7 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
         hosts=deps.hosts(),
         views=views,
         foreign=_foreign(parsed, views, memory, deps.now()),
+        users={} if isinstance(spec, InvalidSpec) or passwords is None else _users(spec, passwords, views),
         refusals=_refusals(memory, deps.now()),
     )
     if not isinstance(spec, InvalidSpec):
@@ -192,6 +194,14 @@ def _once_set(
     name = names.live_config_map(ref.name, spec.version)
     live = children.get(ObjectKey("ConfigMap", name))
     return remembered(live if live and owner_uid(live) == ref.uid else None, pods, name, spec.version)
+
+
+def _users(
+    spec: CacheClusterSpec, passwords: Passwords, views: Mapping[str, NodeView | Unreachable]
+) -> dict[str, dict[str, Rights]]:
+    """What the users may do, for every family of which a node has answered; of an unknown one nothing is known."""
+    families = {view.family for view in views.values() if isinstance(view, NodeView)}
+    return {v: acl.rights(v, spec.auth_mode, passwords) for v in EngineVersion if v in families}
 
 
 def _refusals(memory: Memory, now: float) -> dict[Parameters, str]:

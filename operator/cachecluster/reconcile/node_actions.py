@@ -1,11 +1,12 @@
 """Actions on engine nodes. Each looks at the node once more before it changes anything; doubt means no action."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
 from cachecluster.api import names
+from cachecluster.domain.access import differing
 from cachecluster.domain.actions import (
     AssignSlots,
     Configure,
@@ -16,6 +17,7 @@ from cachecluster.domain.actions import (
     Release,
     Replicate,
     Reset,
+    SetUsers,
     SwitchOver,
     Target,
 )
@@ -25,6 +27,7 @@ from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import NodeId, NodeView, Role
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
 from cachecluster.kube.api import KubeError
+from cachecluster.manifests import acl
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.pods import parse_pod
 
@@ -166,23 +169,32 @@ async def configure(action: Configure, context: Context) -> None:
 
     What works on the others stays: each node is looked at again in the next pass.
     """
-    failures = await asyncio.gather(*(_configured(target, action, context) for target in action.nodes))
+    await _on_each(action.nodes, lambda target: _configure(target, action, context))
+
+
+async def _on_each(nodes: Sequence[Target], change: Callable[[Target], Awaitable[None]]) -> None:
+    failures = await asyncio.gather(*(_failure(change(target)) for target in nodes))
     for failure in sorted((f for f in failures if f is not None), key=lambda f: not isinstance(f, NodeRefused)):
         raise failure
 
 
-async def _configured(target: Target, action: Configure, context: Context) -> Exception | None:
+async def _failure(change: Awaitable[None]) -> Exception | None:
     try:
-        async with asyncio.timeout(ACTION_SECONDS), context.node(target) as client:
-            await _check_has_room(target, action, context)
-            await client.configure(action.parameters)
-            names_set = dict(action.parameters)
-            odd = lacking(names_set, await client.view(names_set))
-            if odd:
-                raise NodeRefused(f"{target.ip}: it takes {', '.join(odd)} and shows another value")
+        async with asyncio.timeout(ACTION_SECONDS):
+            await change
     except (NodeError, KubeError, Doubt, TimeoutError) as failure:
         return failure
     return None
+
+
+async def _configure(target: Target, action: Configure, context: Context) -> None:
+    async with context.node(target) as client:
+        await _check_has_room(target, action, context)
+        await client.configure(action.parameters)
+        names_set = dict(action.parameters)
+        odd = lacking(names_set, await client.view(names_set))
+        if odd:
+            raise NodeRefused(f"{target.ip}: it takes {', '.join(odd)} and shows another value")
 
 
 async def _check_has_room(target: Target, action: Configure, context: Context) -> None:
@@ -194,6 +206,25 @@ async def _check_has_room(target: Target, action: Configure, context: Context) -
     most = pod_allowance(pod) if pod is not None else None
     if most is not None and int(value) > most:
         raise Doubt(f"{target.pod} has a smaller memory limit by now")
+
+
+async def set_users(action: SetUsers, context: Context) -> None:
+    """ACL SETUSER on all nodes at once, by the same rules as ``configure``; raises Doubt without passwords."""
+    if context.passwords is None:
+        raise Doubt("the cluster's passwords are not there")
+    wanted = acl.rights(action.version, action.auth, context.passwords)
+    rules = acl.rules(action.version, action.auth, context.passwords)
+
+    async def give(target: Target) -> None:
+        async with context.node(target) as client:
+            if (await client.view()).family != action.version:
+                raise Doubt(f"{target.pod} runs another version by now")
+            await client.set_users({user: rules[user] for user in action.users})
+            odd = set(action.users) & set(differing(wanted, (await client.view()).users))
+            if odd:
+                raise NodeRefused(f"{target.ip}: it takes the rights of {', '.join(sorted(odd))} and shows others")
+
+    await _on_each(action.nodes, give)
 
 
 async def switch_over(action: SwitchOver, context: Context) -> None:

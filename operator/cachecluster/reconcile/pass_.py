@@ -8,7 +8,7 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
-from cachecluster.domain.actions import Configure, ResizePod
+from cachecluster.domain.actions import Configure, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
@@ -43,8 +43,8 @@ class PassResult:
 
     @property
     def failed(self) -> bool:
-        """Some step did not work and the loop backs off. A doubt is no failure: things have moved on. Parameters that
-        an engine refuses are remembered instead.
+        """Some step did not work and the loop backs off. A doubt is no failure: things have moved on. What an
+        engine refuses to have set is remembered instead.
         """
         return any(o.error is not None and not (o.doubt or o.refused) for o in self.outcomes)
 
@@ -69,8 +69,8 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassR
 def _remember_refusals(outcomes: Sequence[Outcome], memory: Memory, now: float) -> None:
     for outcome in outcomes:
         action = outcome.step.action
-        if outcome.refused and outcome.error is not None and isinstance(action, Configure):
-            memory.refusals[action.parameters] = (outcome.error, now)
+        if outcome.refused and outcome.error is not None and isinstance(action, Configure | SetUsers):
+            memory.refusals[action.asked] = (outcome.error, now)
         if outcome.rejected and isinstance(action, ResizePod):
             memory.resize_refusals[action.uid, fingerprint(action.resources)] = now
 

@@ -73,7 +73,7 @@ class Node:
     config: Config
     chance: Random
     users: dict[str, str] = field(default_factory=dict)
-    """Password hashes by user, as loaded at start. Empty: nobody is asked for a password."""
+    """Lines of ACL LIST by user; who is off is a matter of ``quarantined``. Empty: nobody is asked for a password."""
     quarantined: bool = False
     replication_password: str | None = None
     on_discard: Callable[["Node", dict[int, tuple[str, ...]], str], None] | None = None
@@ -134,6 +134,10 @@ class Node:
     def keys(self) -> int:
         """Number of stored writes; each counts as a key."""
         return sum(len(t) for t in self.tokens.values())
+
+    def password_of(self, user: str) -> str:
+        """SHA-256 of the user's password; empty: none is asked for."""
+        return next((word[1:] for word in self.users.get(user, "").split() if word.startswith("#")), "")
 
     @property
     def epoch(self) -> int:

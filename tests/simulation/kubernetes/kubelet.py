@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from cachecluster.api import names
@@ -174,7 +175,9 @@ class Kubelets:
             self._mount(box, pod)
         box.started_at, box.waiting = self.clock.now(), ""
         chance = self.clock.chance(f"node {box.uid} {box.restarts}")
-        box.startup = Startup(box.environment, box.disk, self.network, chance, lambda node: self._started(box, node))
+        limit = to_bytes((box.resources or _engine(pod)["resources"])["limits"]["memory"])
+        started = partial(self._started, box)
+        box.startup = Startup(box.environment, box.disk, self.network, chance, started, memory_limit=limit)
         self._report(box)
         if _engine(pod)["image"] in self.crashing_images:
             self.clock.later(0.2, self.kill, box, 1)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from cachecluster.api import names
+from cachecluster.domain.access import read_users
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
@@ -64,6 +65,7 @@ def view_of(node: Node) -> NodeView:
         cluster_state_ok=node.state_ok,
         current_epoch=node.current_epoch,
         quarantined=node.quarantined,
+        users=read_users(node.users.values()),
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
         migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),
         importing=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.importing.items())),
@@ -172,6 +174,10 @@ class Client:
         """CONFIG SET."""
         await self._command("configure", parameters)
 
+    async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
+        """ACL SETUSER."""
+        await self._command("set_users", commands.Rules(rules))
+
     async def release(self) -> None:
         """Switch the application and replication users on again."""
         await self._command("release")
@@ -195,6 +201,9 @@ class Client:
 
     async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
         """MIGRATE; who comes is not asked for the password."""
+        own = self._node.users.get(names.USER_OPERATOR)
+        if own is not None and "+migrate" not in own.split():
+            raise NodeDenied(f"{self._node.ip}: our credentials are not accepted")
         await self._command("migrate", ip, keys)
 
     async def position(self) -> StreamPosition:
@@ -235,7 +244,7 @@ class Connector:
         node = self._network.listeners.get(ip)
         if node is None:
             raise NodeUnreachable(f"{ip} refuses connections")
-        expected = node.users.get(names.USER_OPERATOR)
+        expected = node.password_of(names.USER_OPERATOR)
         if expected and expected != digest(password or ""):
             raise NodeDenied(f"{ip}: WRONGPASS invalid username-password pair or user is disabled")
         yield Client(self._network, node, self._interference)

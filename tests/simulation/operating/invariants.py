@@ -11,6 +11,7 @@ from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import SlotState
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
+from tests.simulation.kubernetes.container import digest
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key, Object
 
@@ -233,16 +234,16 @@ class Watch:
             self.world.violate("S13", f"a pass took {seconds:.0f} s")
 
     def secrets(self) -> None:
-        """S12: no password in anything that people or other programs see."""
+        """S12: no password, nor a hash of one, in anything that people or other programs see."""
         texts = [f"event {r}: {m}" for _, r, m in self.world.recorder.events]
         texts += [f"log: {line}" for line in self.world.logged]
         texts += [f"trace: {line}" for line in self.world.trace]
         for key, body in self.world.store.bodies():
             if key.kind != "Secret":
                 texts.append(f"{key.kind} {key.name}: {body}")
-        for password in self.world.passwords:
+        for secret in (form for password in self.world.passwords for form in (password, digest(password))):
             for text in texts:
-                if password in text:
+                if secret in text:
                     self.world.violate("S12", f"a password shows in {text[:80]}")
 
 

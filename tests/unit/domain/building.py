@@ -6,6 +6,7 @@ from typing import Any
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of, stamped, with_partition
 from cachecluster.domain.layout import members_by_shard
 from cachecluster.domain.memory import PARAMETER, maxmemory
@@ -104,6 +105,7 @@ class Node:
     container: Container | None = None
     version: str = "8.1.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, Rights] = field(default_factory=dict)
     generation: int = 0
     """Counts the lives of the node: a blank restart has another id."""
 
@@ -245,6 +247,7 @@ class Cluster:
             quarantined=node.quarantined,
             peers=(myself, *others, *self.ghosts),
             parameters={PARAMETER: str(maxmemory(self.spec)), **node.parameters},
+            users=node.users,
         )
 
 

@@ -1,0 +1,62 @@
+"""The operator process that leads, and how to kill exactly that one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from e2e.diagnosis import OPERATOR_NAMESPACE, explain
+from e2e.kube import Kube, wait
+from e2e.platform import Faults
+
+LEASE: Final = "cachecluster-operator"
+CONTAINER: Final = "operator"
+TAKE_OVER_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A process that holds the Lease."""
+
+    identity: str
+    shoot: Callable[[], None]
+    """SIGKILL to its process, found beforehand: it dies at the very moment that is chosen."""
+
+    @property
+    def pod(self) -> str:
+        """Where it runs."""
+        return self.identity.partition("_")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """The Lease of the operator."""
+
+    kube: Kube
+    faults: Faults
+
+    def holder(self) -> str:
+        """Identity of the process that holds it; empty if nobody does."""
+        return str(self.kube.get("Lease", OPERATOR_NAMESPACE, LEASE)["spec"].get("holderIdentity") or "")
+
+    def next(self, after: Leader | None = None) -> Leader:
+        """Wait until a process leads, another one than `after`."""
+        former = after.identity if after is not None else ""
+        identity = wait(
+            "a process of the operator leads",
+            lambda: holder if (holder := self.holder()) != former else None,
+            TAKE_OVER_SECONDS,
+            lambda: explain(self.kube, OPERATOR_NAMESPACE),
+        )
+        pod = identity.partition("_")[0]
+        return Leader(identity, self.faults.aim(OPERATOR_NAMESPACE, pod, CONTAINER))
+
+    def kill(self, leader: Leader) -> None:
+        """SIGKILL to it while it leads; fails if it led no more.
+
+        As it is dead for certain, its Lease is given back and its pod replaced: that the others would wait for the one
+        to expire, and the kubelet before it restarts the other, is not what a scenario of many kills is about.
+        """
+        leader.shoot()
+        self.kube.delete("Pod", OPERATOR_NAMESPACE, leader.pod, grace_seconds=0)
+        assert self.holder() == leader.identity, f"{leader.identity} was killed and did not lead"
+        self.kube.patch("Lease", OPERATOR_NAMESPACE, LEASE, {"spec": {"holderIdentity": ""}})
