@@ -64,6 +64,8 @@ USER_REPLICATION: Final = "cachecluster-replication"
 USER_NODE: Final = "cachecluster-node"
 """For the pod's own scripts: probes, the start guard, the hand-over before termination."""
 USER_APPLICATION: Final = "default"
+DETECTOR: Final = "cachecluster-detector"
+"""Name of the connections that tell the operator when a node ends, and the channel that they are subscribed to."""
 
 
 def shard_name(cluster: str, shard: int) -> str:

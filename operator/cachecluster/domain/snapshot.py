@@ -179,6 +179,30 @@ class Unreachable:
     why: str
     since: float
     """Unix seconds of the first failed attempt in a row."""
+    refused: bool = False
+    """The machine, or a network policy in its place, says that nobody listens there."""
+
+
+class Ending(StrEnum):
+    """How a connection ended that the operator had to a node."""
+
+    CLOSED = "Closed"
+    """By the other side (FIN, RST): its process has ended, or it has hung up on us."""
+    TIMED_OUT = "TimedOut"
+    """By our own kernel: not even that machine's kernel has answered for more than two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostConnection:
+    """The operator's idle connection to a node has ended, and no other could be opened since."""
+
+    pod: str
+    uid: str
+    ip: str
+    """Of the pod in which the node ran."""
+    ending: Ending
+    seconds: float
+    """Since then, when the snapshot was taken, by a clock that nobody sets."""
 
 
 class ContainerState(StrEnum):
@@ -356,6 +380,8 @@ class Snapshot:
     """Unix seconds, by uid of each pod whose kubelet is not done with a resize."""
     storage_classes: Mapping[str, Expansion] = field(default_factory=dict)
     """Those of claims that are to grow, by name."""
+    lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
+    """What the failure detector has seen to end."""
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

@@ -17,6 +17,7 @@ from cachecluster.domain.snapshot import ClusterRef, Snapshot
 from cachecluster.domain.status import STALLING, derive
 from cachecluster.reconcile.context import Context
 from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.events import EventType
 from cachecluster.reconcile.executor import execute
 from cachecluster.reconcile.gather import gather
@@ -49,10 +50,12 @@ class PassResult:
         return any(o.error is not None and not (o.doubt or o.refused) for o in self.outcomes)
 
 
-async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
+async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector: Detector) -> PassResult:
     """Run one pass; raises Gone, KubeError (the API server did not answer a read) or NotLeader."""
-    reading = await gather(ref, deps, memory)
+    reading = await gather(ref, deps, memory, detector.lost)
     snap = reading.snapshot
+    if reading.passwords is not None:
+        detector.follow(snap, reading.passwords.operator)
     plan = make_plan(snap)
     outcomes = await execute(plan, Context(ref, deps, reading.passwords))
     _remember_refusals(outcomes, memory, deps.now())

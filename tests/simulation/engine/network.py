@@ -1,13 +1,16 @@
 """Who can reach whom, and how long a packet takes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.clock import Clock
 from tests.simulation.engine.table import Link
 
 if TYPE_CHECKING:
     from tests.simulation.engine.node import Node
+
+OPERATOR: Final = "operator"
+"""The operator's place in the network."""
 
 
 class Network:
@@ -17,6 +20,8 @@ class Network:
         self.clock = clock
         self.listeners: dict[str, Node] = {}
         """Process that listens at an address, if there is one."""
+        self.idle: dict[Node, list[Callable[[], None]]] = {}
+        """Who hears the FIN when a process ends, beside its peers."""
         self._cuts: set[tuple[str, str]] = set()
         self._links: dict[Node, dict[Link, None]] = {}
         self._chance = clock.chance("network")
@@ -82,3 +87,5 @@ class Network:
             other = link.peer if link.owner is node else link.owner
             if self.open(node.ip, other.ip):
                 self.close(link)
+        for hang_up in self.idle.pop(node, ()):
+            self.send(node.ip, OPERATOR, hang_up)
