@@ -184,6 +184,9 @@ class Promote:
     kind: FailoverKind
     """Force with a reachable quorum, else Takeover."""
     proof: str
+    """For people."""
+    address: str | None
+    """Whoever answers there as ``lost`` proves that it is not. None: it answers, and serves nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ class NotLeader(Exception):
 async def execute(plan: Plan, context: Context) -> tuple[Outcome, ...]:
     """Carry the steps out in order, neighbours of one kind at once; raises NotLeader.
 
-    A step that the API server rejects, or parameters that the engine refuses, do not keep the others back; any other
-    failure ends the pass, since what follows was planned for another state of things.
+    A step that the API server rejects, parameters that the engine refuses, or a replica that is not promoted, do not
+    keep the others back; any other failure ends the pass, since what follows was planned for another state of things.
     """
     outcomes: list[Outcome] = []
     for _, steps in groupby(plan.steps, key=_side_by_side):
@@ -54,16 +54,25 @@ async def execute(plan: Plan, context: Context) -> tuple[Outcome, ...]:
             raise NotLeader
         done = await asyncio.gather(*(_carry_out(step, context) for step in steps))
         outcomes += done
-        if any(o.error is not None and not (o.rejected or o.refused) for o in done):
+        if any(_changes_everything(outcome) for outcome in done):
             break
     return tuple(outcomes)
 
 
+def _changes_everything(outcome: Outcome) -> bool:
+    """What was planned to come after it must not be done."""
+    alone = outcome.rejected or outcome.refused or isinstance(outcome.step.action, Promote)
+    return outcome.error is not None and not alone
+
+
 def _side_by_side(step: Do) -> tuple[type[Action], str]:
     """Neighbours with the same key are independent of each other. Of role labels the order matters, and a StatefulSet
-    comes after all that its pods mount: without it they would never start.
+    comes after all that its pods mount: without it they would never start. Promotions come one after the other: of two
+    candidates in one epoch each voter elects one.
     """
     match step.action:
+        case Promote(shard=shard):
+            return Promote, str(shard)
         case LabelRole(role=role):
             return LabelRole, role.value
         case Apply(manifest={"kind": "StatefulSet"}):

@@ -31,6 +31,10 @@ from cachecluster.reconcile.pods import parse_pod
 ACTION_SECONDS: Final = 10.0
 """Bound on one action, connecting included."""
 POLL_SECONDS: Final = 0.03
+ELECTION_SECONDS: Final = 1.0
+"""An election that is won at all is won within a tenth of that (engine-facts §2)."""
+LAST_LOOK_SECONDS: Final = 0.3
+"""So long a primary that was lost is given to show that it lives."""
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
@@ -131,15 +135,33 @@ async def _forget_on(member: Target, node_id: NodeId, context: Context) -> None:
 async def promote(action: Promote, context: Context) -> None:
     """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10)."""
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+        await _check_is_lost(action, context)
         view = await client.view()
         if view.role is Role.PRIMARY:
             return  # elected meanwhile
         link = view.link
         if view.myself.primary_id != action.lost or link is None or link.up or not link.ever_synced:
             raise Doubt(f"{action.node.pod} is not what it was: it follows another primary or its link is back")
+        context.require_leadership()
         await client.failover(action.kind)
-        if not await _until(lambda: _leads(client), 1.5):
+        if not await _until(lambda: _leads(client), ELECTION_SECONDS):
             raise Doubt(f"{action.node.pod} was not elected")
+
+
+async def _check_is_lost(action: Promote, context: Context) -> None:
+    """Raises Doubt if the primary answers after all."""
+    if action.address is None or context.passwords is None:
+        return
+    try:
+        async with (
+            asyncio.timeout(LAST_LOOK_SECONDS),
+            context.deps.nodes.connect(action.address, context.passwords.operator) as former,
+        ):
+            found = await former.node_id()
+    except (NodeError, TimeoutError):
+        return
+    if found == action.lost:
+        raise Doubt(f"the node at {action.address} answers again")
 
 
 async def _leads(client: NodeClient) -> bool:

@@ -71,6 +71,8 @@ class Kubelets:
         self.no_room: dict[str, str] = {}
         """Pods that cannot grow, with the reason (Deferred, Infeasible)."""
         self.slow_start = 0.3
+        self.report_delay = 0.1
+        """How long it takes at least until the end of a container is reported."""
         self.reuse_addresses = True
         """The address of a pod that is gone is the next one given out; else it is never given out again."""
         self.on_node: list[Callable[[Sandbox, Node], None]] = []
@@ -206,7 +208,7 @@ class Kubelets:
         box.restarts += 1
         pause = BACK_OFF[min(len(box.restart_times), len(BACK_OFF)) - 1]
         box.waiting = "CrashLoopBackOff" if pause > 1 else ""
-        self.clock.later(0.1 + 0.3 * self._chance.random(), self._report, box)
+        self.clock.later(self.report_delay + 0.3 * self._chance.random(), self._report, box)
         self.clock.later(pause + 0.5 * self._chance.random(), self._run, box)
 
     def _probe(self, box: Sandbox) -> None:

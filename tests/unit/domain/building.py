@@ -14,8 +14,10 @@ from cachecluster.domain.snapshot import (
     ClusterRef,
     Container,
     ContainerState,
+    Ending,
     ForeignId,
     Host,
+    LostConnection,
     Manifest,
     NodeId,
     NodeView,
@@ -92,6 +94,8 @@ class Node:
     up: bool = True
     down_seconds: int | None = None
     answers: bool = True
+    refuses: bool = False
+    """If it does not answer: its machine says that nobody listens."""
     ready: bool = True
     deleting: bool = False
     revision: str = "rev-t1"
@@ -157,7 +161,14 @@ class Cluster:
     current: str = "rev-t1"
     foreign_alive_since: float | None = None
     cordoned: frozenset[str] = frozenset()
+    lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_end(self, shard: int, ordinal: int, ending: Ending, seconds: float = 0.1) -> "Cluster":
+        """The same cluster after the operator's connection to one node has ended."""
+        node = next(n for n in self.nodes if (n.shard, n.ordinal) == (shard, ordinal))
+        connection = LostConnection(node.name, f"uid-{node.name}", node.ip, ending, seconds)
+        return replace(self, lost={**self.lost, node.node_id: connection})
 
     def with_node(self, shard: int, ordinal: int, **changes: Any) -> "Cluster":
         """The same cluster with one node changed."""
@@ -191,6 +202,7 @@ class Cluster:
             hosts=hosts,
             views={n.name: self._view(n) for n in self.nodes},
             foreign=foreign,
+            lost=self.lost,
         )
         return replace(snap, **self.more)
 
@@ -223,7 +235,7 @@ class Cluster:
 
     def _view(self, node: Node) -> NodeView | Unreachable:
         if not node.answers:
-            return Unreachable("connection refused", NOW - 1)
+            return Unreachable("no answer", NOW - 1, refused=node.refuses)
         others = () if self.strangers else tuple(row(n) for n in self.nodes if n.name != node.name)
         me = row(node)
         myself = replace(me, flags=me.flags | {"myself"}, pong_age=None)

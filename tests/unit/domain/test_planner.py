@@ -197,7 +197,7 @@ def lost_primary(**changes: Any) -> Cluster:
     old = formed().nodes[0]
     cluster = replace(formed(), ghosts=(gone(old.node_id, old.slots, ip=old.ip),))
     cluster = cluster.with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0, label=None, ready=False)
-    return cluster.with_node(0, 1, **{"up": False, "down_seconds": 3, **changes})
+    return cluster.with_node(0, 1, **{"up": False, "down_seconds": 1, **changes})
 
 
 class TestPromotion:

@@ -1,0 +1,127 @@
+"""What proves that a primary's process is dead, and what merely looks like it (S1, S10)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cachecluster.domain.snapshot import (
+    ContainerState,
+    Ending,
+    LostConnection,
+    NodeId,
+    NodeView,
+    ReplicaLink,
+    Snapshot,
+    Unreachable,
+)
+from cachecluster.domain.topology import Member, Shard, Topology
+
+SILENCE_SECONDS: Final = 10
+"""For so long must every replica have lost a primary whose pod has vanished (2 x node timeout)."""
+APART_SECONDS: Final = 2
+"""A replica's link ended with the process although it seems to have ended this much before our connection: it tells
+whole seconds.
+"""
+READING_SECONDS: Final = 5
+"""So much longer a replica may be busy with what has come before it sees the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A primary that is proven dead, and how we know."""
+
+    node_id: NodeId
+    proof: str
+    """For people."""
+    address: str | None
+    """Where it was: whoever answers there as this node proves that it lives."""
+    connection: LostConnection | None = None
+    """The operator's, where its end is part of the proof: then only a replica can follow whose link ended with it."""
+
+    def is_over(self, link: ReplicaLink) -> bool:
+        """The replica has taken in all that came of the primary."""
+        return not link.up and (self.connection is None or _ended_together(link, self.connection))
+
+
+def death_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> Lost | None:
+    """Proof that the process behind ``owner`` has ended, or None while that is merely likely.
+
+    A replica that still hears the primary knows better than anybody.
+    """
+    replicas = [m.node for m in shard.replicas if m.node is not None and m.node.myself.primary_id == owner]
+    if any(r.link is None or r.link.up for r in replicas):
+        return None
+    hung_up = _hung_up(snap, owner, replicas)
+    if hung_up is not None:
+        return hung_up
+    addresses = {p.ip for v in _views(topology) if (p := v.peer(owner)) is not None and p.ip}
+    for member in topology.members:
+        if member.pod.ip not in addresses:
+            continue
+        if member.node is not None:
+            return Lost(owner, f"{member.pod.name} has restarted as another, empty node", member.pod.ip)
+        proof = _terminated(snap, member, replicas)
+        return Lost(owner, proof, member.pod.ip) if proof else None
+    return _vanished(snap, topology, owner, replicas)
+
+
+def _hung_up(snap: Snapshot, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Established connections from two sides were closed at the same time, and nobody listens there any more (S10 b).
+
+    Who was only hung up on (CLIENT KILL, another ACL) would be let in again; who is only kept out by a network policy
+    keeps the connections that he has.
+    """
+    lost = snap.lost.get(owner)
+    if lost is None or lost.ending is not Ending.CLOSED:
+        return None
+    if not any(r.link is not None and _ended_together(r.link, lost) for r in replicas):
+        return None
+    view = snap.views.get(lost.pod)
+    refused = isinstance(view, Unreachable) and view.refused
+    if any(p.uid == lost.uid for p in snap.pods) and not refused:
+        return None
+    now = "nobody listens there any more" if refused else "its pod is gone"
+    proof = f"the process in {lost.pod} has ended (it closed its connections to the operator and to a replica; {now})"
+    return Lost(owner, proof, lost.ip, lost)
+
+
+def _ended_together(link: ReplicaLink, lost: LostConnection) -> bool:
+    """One end of the process explains both."""
+    if link.up or link.down_seconds is None or link.down_seconds < 0:
+        return False
+    return -READING_SECONDS <= link.down_seconds - lost.seconds <= APART_SECONDS
+
+
+def _terminated(snap: Snapshot, member: Member, replicas: Sequence[NodeView]) -> str | None:
+    """The kubelet reports that the container that ran the primary has terminated, and its successor never linked up
+    (S10 a).
+    """
+    container = member.pod.container
+    if container is None or not container.last_termination:
+        return None
+    proof = f"the kubelet reports that the container of {member.pod.name} terminated ({container.last_termination})"
+    if container.state is ContainerState.TERMINATED:
+        return proof
+    if container.started_at is None:
+        return None
+    running_for = snap.now - container.started_at
+    links_down = min((r.link.down_seconds or 0 for r in replicas if r.link is not None), default=0)
+    # whole seconds on both sides: one second of rounding each; a link that outlived the start proves nothing
+    if isinstance(member.view, Unreachable) and links_down >= max(running_for - 2, 1) and container.restarts > 0:
+        return proof
+    return None
+
+
+def _vanished(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """No pod has the primary's address any more; every kubelet reports, so none runs it unseen."""
+    if not topology.all_known or not all(h.ready for h in snap.hosts.values()):
+        return None
+    if any(r.link is None or (r.link.down_seconds or 0) < SILENCE_SECONDS for r in replicas):
+        return None
+    if not all((p := v.peer(owner)) is None or p.suspected or not p.connected for v in _views(topology)):
+        return None
+    return Lost(owner, "its pod is gone, every Kubernetes node reports, and no member has heard of it", None)
+
+
+def _views(topology: Topology) -> list[NodeView]:
+    return [m.node for m in topology.members if m.node is not None]

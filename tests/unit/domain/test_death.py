@@ -1,0 +1,100 @@
+"""When a primary that does not answer is replaced: what proves its death, and what does not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import FailoverKind, Promote
+from cachecluster.domain.planner import plan
+from cachecluster.domain.snapshot import Ending, Role
+from tests.unit.domain.building import Cluster, formed
+from tests.unit.domain.deciding import of_type, reasons
+
+
+def killed(shards: int = 3, replicas: int = 1, *, seconds: float = 0.1, **replica: Any) -> Cluster:
+    """The process of shard 0's primary has just ended, and everybody's kernel was told so."""
+    cluster = formed(shards, replicas).with_node(0, 0, answers=False, refuses=True)
+    cluster = cluster.with_end(0, 0, Ending.CLOSED, seconds)
+    for ordinal in range(1, replicas + 1):
+        cluster = cluster.with_node(0, ordinal, **{"up": False, "down_seconds": 0, **replica})
+    return cluster
+
+
+class TestProcess:
+    def test_s10_connections_that_were_closed_on_two_sides_are_proof(self) -> None:
+        [promote] = of_type(killed(), Promote)
+        assert (promote.node.pod, promote.lost, promote.address) == ("cart-0-1", "id-0-0-0", "10.0.0.0")
+        assert promote.kind is FailoverKind.FORCE
+
+    def test_s10_takeover_where_nobody_is_left_to_vote(self) -> None:
+        [promote] = of_type(killed(1, 1), Promote)
+        assert promote.kind is FailoverKind.TAKEOVER
+
+    def test_takeover_where_the_votes_do_not_come(self) -> None:
+        [promote] = of_type(killed(seconds=2.5, down_seconds=2), Promote)
+        assert promote.kind is FailoverKind.TAKEOVER
+
+    def test_s1_refused_alone_is_nothing(self) -> None:
+        """A network policy can refuse."""
+        assert not of_type(replace(killed(), lost={}), Promote)
+
+    def test_s1_a_replica_that_hears_its_primary_vetoes(self) -> None:
+        cluster = killed(up=True, down_seconds=None)
+        assert not of_type(cluster, Promote)
+        assert min(w.seconds for w in plan(cluster.snapshot()).waits) <= 0.05
+
+    def test_s1_one_of_two_replicas_that_hears_it_vetoes(self) -> None:
+        assert not of_type(killed(1, 2).with_node(0, 2, up=True, down_seconds=None), Promote)
+
+    def test_s1_a_closed_connection_to_a_silent_machine_is_no_proof(self) -> None:
+        assert not of_type(killed().with_node(0, 0, refuses=False), Promote)
+
+    def test_s1_who_hung_up_on_us_and_answers_again_is_alive(self) -> None:
+        """CLIENT KILL, or another ACL."""
+        assert not of_type(killed().with_node(0, 0, answers=True), Promote)
+
+    def test_s1_a_machine_that_fell_silent_is_no_dead_process(self) -> None:
+        assert not of_type(killed().with_end(0, 0, Ending.TIMED_OUT), Promote)
+
+    @pytest.mark.parametrize(("seconds", "down_seconds"), [(0.1, 60), (100.0, 1)])
+    def test_s10_a_link_that_ended_at_another_time_has_another_cause(self, seconds: float, down_seconds: int) -> None:
+        assert not of_type(killed(seconds=seconds, down_seconds=down_seconds), Promote)
+
+    @pytest.mark.parametrize(("seconds", "down_seconds"), [(0.2, 1), (3.9, 0), (10.0, 11)])
+    def test_whole_seconds_and_a_last_backlog_are_allowed_for(self, seconds: float, down_seconds: int) -> None:
+        assert of_type(killed(seconds=seconds, down_seconds=down_seconds), Promote)
+
+    def test_the_process_of_a_pod_that_is_gone(self) -> None:
+        snap = killed().snapshot()
+        views = {name: view for name, view in snap.views.items() if name != "cart-0-0"}
+        gone = replace(snap, pods=snap.pods[1:], views=views)
+        assert [type(s.action) for s in plan(gone).steps][:1] == [Promote]
+
+    def test_a_silent_sibling_is_not_waited_for(self) -> None:
+        [promote] = of_type(killed(1, 2).with_node(0, 1, answers=False), Promote)
+        assert promote.node.pod == "cart-0-2"
+
+    def test_s10_a_replica_that_had_lost_its_link_before_is_not_promoted(self) -> None:
+        cluster = killed(1, 2, offset=90).with_node(0, 2, down_seconds=300, offset=100)
+        assert [p.node.pod for p in of_type(cluster, Promote)] == ["cart-0-1"]
+        only_the_stale_one = cluster.with_node(0, 1, deleting=True)
+        assert not of_type(only_the_stale_one, Promote)
+        assert Reason.NO_SYNCED_REPLICA in reasons(only_the_stale_one)
+
+    def test_two_primaries_at_once_are_replaced_in_one_pass(self) -> None:
+        cluster = killed().with_node(1, 0, answers=False, refuses=True).with_end(1, 0, Ending.CLOSED)
+        promotions = of_type(cluster.with_node(1, 1, up=False, down_seconds=0), Promote)
+        assert [(p.shard, p.kind) for p in promotions] == [(0, FailoverKind.TAKEOVER), (1, FailoverKind.TAKEOVER)]
+
+    def test_with_enough_voters_two_of_five_are_elected(self) -> None:
+        cluster = killed(5).with_node(1, 0, answers=False, refuses=True).with_end(1, 0, Ending.CLOSED)
+        promotions = of_type(cluster.with_node(1, 1, up=False, down_seconds=0), Promote)
+        assert {p.kind for p in promotions} == {FailoverKind.FORCE}
+
+    def test_a_replica_that_leads_already_is_left_alone(self) -> None:
+        """Elected natively."""
+        cluster = killed()
+        new = cluster.with_node(0, 1, role=Role.PRIMARY, follows=None, slots=cluster.nodes[0].slots, epoch=9)
+        assert not of_type(new, Promote)
