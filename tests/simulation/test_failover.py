@@ -4,11 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from cachecluster.api import names
+from tests.simulation.engine.network import OPERATOR
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.schedules import VERSIONS
 from tests.simulation.test_faults import Running
 from tests.simulation.world import World
 
+MACHINE_SECONDS = 4.0
+"""From the moment that a machine falls silent to its primary's successor."""
 PROCESS_SECONDS = 0.25
 """From the end of a primary's process to its successor; a request takes 1 to 7 ms here."""
 
@@ -104,4 +108,110 @@ def test_s1_a_primary_hidden_from_the_operator_alone_is_not_replaced(world: Worl
     world.wait(30)
     assert not promotions(world)
     world.network.heal()
+    running.recovers()
+
+
+def hosts_of(world: World, zone: str) -> list[str]:
+    """Machines of a zone."""
+    return [name for name, host in sorted(world.hosts.by_name.items()) if host.labels[names.ZONE_LABEL] == zone]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [(3, 1), (3, 2), (6, 1)], ids=str)
+def test_primary_on_a_machine_without_power_is_replaced_by_votes(
+    world: World, shape: tuple[int, int], version: str
+) -> None:
+    running = Running(world, shape, version=version)
+    box = world.primary(0)
+    world.power_off(box.host)
+    assert until_replaced(world, box) < MACHINE_SECONDS
+    assert not any("Takeover" in line for line in promotions(world))
+    world.wait(60)
+    world.power_on(box.host)
+    world.wait(5)
+    running.recovers()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 2)], ids=str)
+def test_s10_silence_is_no_proof_where_nobody_can_vote(world: World, shape: tuple[int, int]) -> None:
+    """It is replaced once its machine is back and its kubelet reports that the process has ended."""
+    running = Running(world, shape)
+    box = world.primary(0)
+    world.power_off(box.host)
+    world.wait(30)
+    assert not promotions(world)
+    assert "may go on unheard" in world.cluster(running.ref)["status"]["message"]
+    world.power_on(box.host)
+    world.wait(5)
+    running.recovers()
+
+
+def test_zone_without_power_is_replaced_in_ten_seconds(world: World) -> None:
+    running = Running(world, (6, 1))
+    zone = world.hosts.by_name[world.primary(0).host].labels[names.ZONE_LABEL]
+    lost = {s: p for s in range(6) if (p := world.primary(s)).host in hosts_of(world, zone)}
+    for host in hosts_of(world, zone):
+        world.power_off(host)
+    assert max(until_replaced(world, box, shard) for shard, box in lost.items()) < 10
+    for host in hosts_of(world, zone):
+        world.power_on(host)
+    world.wait(5)
+    running.recovers(180)
+
+
+def test_s10_a_primary_that_is_cut_off_is_replaced_and_does_not_serve_on_for_long(world: World) -> None:
+    running = Running(world)
+    box = world.primary(0)
+    world.cut_off(box)
+    assert until_replaced(world, box) < MACHINE_SECONDS
+    world.wait(20)
+    assert box.node is not None
+    assert box.node.me.primary
+    assert not box.node.state_ok
+    world.network.heal()
+    running.recovers()
+
+
+def test_s10_a_primary_that_other_primaries_hear_is_not_replaced(world: World) -> None:
+    """The operator and the replica are cut off from it, and neither is right."""
+    running = Running(world)
+    box = world.primary(0)
+    replica = next(b for b in world.boxes("cart") if b.key.name.startswith("cart-0-") and b is not box)
+    world.network.isolate(box.ip or "", {OPERATOR, replica.ip or ""})
+    world.wait(40)
+    assert not promotions(world)
+    assert world.primary(0) is box
+    world.network.heal()
+    running.recovers()
+
+
+def test_s1_an_operator_that_is_cut_off_promotes_nothing(world: World) -> None:
+    """It shares a corner of the network with three of the twelve nodes, none of them the primary that goes dark."""
+    running = Running(world, (6, 1))
+    box = world.primary(0)
+    near = [b.ip for b in world.boxes("cart") if b.host != box.host][:3]
+    for other in world.boxes("cart"):
+        if other.ip not in near:
+            world.network.isolate(OPERATOR, {other.ip or ""})
+    world.wait(0.1)
+    world.power_off(box.host)
+    world.wait(6)
+    assert not promotions(world)
+    world.network.heal()
+    until_replaced(world, box)
+    world.power_on(box.host)
+    world.wait(5)
+    running.recovers(180)
+
+
+def test_replica_on_a_machine_without_power_changes_no_primary(world: World) -> None:
+    running = Running(world)
+    primaries = [world.primary(s) for s in range(3)]
+    host = next(b.host for b in world.boxes("cart") if b.host not in {p.host for p in primaries})
+    world.power_off(host)
+    world.wait(20)
+    assert not promotions(world)
+    assert [world.primary(s) for s in range(3)] == primaries
+    world.power_on(host)
+    world.wait(5)
     running.recovers()

@@ -175,7 +175,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Make a synced replica the primary because the old one is proven dead (S10)."""
+    """Make a synced replica the primary because the old one is gone (S10)."""
 
     disruptive: ClassVar[bool] = True
     shard: int
@@ -183,10 +183,12 @@ class Promote:
     lost: NodeId
     kind: FailoverKind
     """Force with a reachable quorum, else Takeover."""
-    proof: str
+    why: str
     """For people."""
     address: str | None
-    """Whoever answers there as ``lost`` proves that it is not. None: it answers, and serves nobody."""
+    """Whoever answers there as ``lost`` shows that it is not. None: it answers, and serves nobody."""
+    proven: bool = True
+    """Its process has ended. False: nobody hears it any more; only Force."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,31 +24,78 @@ whole seconds.
 """
 READING_SECONDS: Final = 5
 """So much longer a replica may be busy with what has come before it sees the end."""
+QUIET_SECONDS: Final = 2
+"""For so long a replica has not heard of a primary whose machine has fallen silent."""
+HEARD_SECONDS: Final = 1.5
+"""A node that has heard of the primary less long before our connection timed out has heard it later than our kernel,
+which waits 2.5 s. The difference allows for clocks, of which gossip compares two.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A primary that is proven dead, and how we know."""
+    """A primary that is gone, and how we know."""
 
     node_id: NodeId
-    proof: str
+    why: str
     """For people."""
     address: str | None
-    """Where it was: whoever answers there as this node proves that it lives."""
+    """Where it was: whoever answers there as this node shows that it lives."""
     connection: LostConnection | None = None
     """The operator's, where its end is part of the proof: then only a replica can follow whose link ended with it."""
+    proven: bool = True
+    """Its process has ended. False: its machine has fallen silent, and may go on unheard; that takes the consent of the
+    other primaries, without whom it stops by itself.
+    """
 
     def is_over(self, link: ReplicaLink) -> bool:
         """The replica has taken in all that came of the primary."""
+        if not self.proven:
+            return has_fallen_silent(link)
         return not link.up and (self.connection is None or _ended_together(link, self.connection))
 
 
-def death_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> Lost | None:
-    """Proof that the process behind ``owner`` has ended, or None while that is merely likely.
+def has_fallen_silent(link: ReplicaLink) -> bool:
+    """The replica has heard nothing of its primary, which speaks every second (repl-ping-replica-period)."""
+    heard = link.last_io_seconds if link.up else link.down_seconds
+    return heard is not None and heard >= QUIET_SECONDS
 
-    A replica that still hears the primary knows better than anybody.
+
+def loss_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> Lost | None:
+    """How the primary ``owner`` was lost: its process has ended, or its machine is lost to everybody. None while it is
+    merely out of our reach.
     """
     replicas = [m.node for m in shard.replicas if m.node is not None and m.node.myself.primary_id == owner]
+    return _proof(snap, topology, owner, replicas) or _silence(snap, topology, owner, replicas)
+
+
+def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Its machine has left the operator's kernel without an answer, its replicas without the stream and its pings, and
+    no other node has heard of it since. Who has lost most of a cluster is cut off himself.
+    """
+    lost = snap.lost.get(owner)
+    if lost is None or lost.ending is not Ending.TIMED_OUT or _cut_off(topology):
+        return None
+    view = snap.views.get(lost.pod)
+    if isinstance(view, Unreachable) and view.refused:  # the machine is back, and without it
+        return None
+    if not replicas or not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+        return None
+    rows = [row for v in _views(topology) if (row := v.peer(owner)) is not None]
+    if any(row.pong_age is not None and row.pong_age < lost.seconds + HEARD_SECONDS for row in rows):
+        return None
+    why = f"the machine of {lost.pod} has fallen silent (towards the operator, its replicas and every other node)"
+    return Lost(owner, why, lost.ip, proven=False)
+
+
+def _cut_off(topology: Topology) -> bool:
+    """More than half of the nodes do not answer, and nobody says in their place that they do not run."""
+    silent = sum(isinstance(m.view, Unreachable) and not m.view.refused for m in topology.members)
+    return 2 * silent > len(topology.members)
+
+
+def _proof(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """A replica that still hears the primary knows better than anybody."""
     if any(r.link is None or r.link.up for r in replicas):
         return None
     hung_up = _hung_up(snap, owner, replicas)
@@ -81,8 +128,8 @@ def _hung_up(snap: Snapshot, owner: NodeId, replicas: Sequence[NodeView]) -> Los
     if any(p.uid == lost.uid for p in snap.pods) and not refused:
         return None
     now = "nobody listens there any more" if refused else "its pod is gone"
-    proof = f"the process in {lost.pod} has ended (it closed its connections to the operator and to a replica; {now})"
-    return Lost(owner, proof, lost.ip, lost)
+    why = f"the process in {lost.pod} has ended (it closed its connections to the operator and to a replica; {now})"
+    return Lost(owner, why, lost.ip, lost)
 
 
 def _ended_together(link: ReplicaLink, lost: LostConnection) -> bool:

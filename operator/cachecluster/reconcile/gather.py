@@ -100,7 +100,8 @@ async def gather(
     parsed = tuple(sorted((p for o in pods if (p := parse_pod(o)) is not None), key=lambda p: p.name))
     earlier = frozenset() if isinstance(spec, InvalidSpec) else _once_set(ref, spec, children, parsed)
     parameters = () if isinstance(spec, InvalidSpec) else wanted(spec, earlier)
-    question = _Question(passwords.operator, parameters, _patience(lost())) if passwords is not None else None
+    seen = lost()  # before the nodes are asked: their answers tell what has become of it since
+    question = _Question(passwords.operator, parameters, _patience(seen)) if passwords is not None else None
     views = await _views(deps, memory, parsed, question)
     snapshot = Snapshot(
         ref=ref,
@@ -118,7 +119,7 @@ async def gather(
         views=views,
         foreign=_foreign(parsed, views, memory, deps.now()),
         refusals=_refusals(memory, deps.now()),
-        lost=lost(),
+        lost=seen,
     )
     if not isinstance(spec, InvalidSpec):
         present = present_members(ref.name, children, parsed)

@@ -19,10 +19,11 @@ from cachecluster.domain.actions import (
     SwitchOver,
     Target,
 )
+from cachecluster.domain.death import has_fallen_silent
 from cachecluster.domain.live_parameters import lacking
 from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.slots import NO_SLOTS
-from cachecluster.domain.snapshot import NodeId, NodeView, Role
+from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
 from cachecluster.kube.api import KubeError
 from cachecluster.reconcile.context import Context, Doubt
@@ -33,8 +34,8 @@ ACTION_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.03
 ELECTION_SECONDS: Final = 1.0
 """An election that is won at all is won within a tenth of that (engine-facts §2)."""
-LAST_LOOK_SECONDS: Final = 0.3
-"""So long a primary that was lost is given to show that it lives."""
+LAST_LOOK_SECONDS: Final = 0.1
+"""So long a primary that was lost is given to show that it lives: the pass has only just looked for it in vain."""
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
@@ -133,19 +134,26 @@ async def _forget_on(member: Target, node_id: NodeId, context: Context) -> None:
 
 
 async def promote(action: Promote, context: Context) -> None:
-    """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10)."""
-    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+    """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10).
+
+    Not on one that is to go: what it would take in until then might be lost with it.
+    """
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node, stays=True) as client:
         await _check_is_lost(action, context)
         view = await client.view()
         if view.role is Role.PRIMARY:
             return  # elected meanwhile
-        link = view.link
-        if view.myself.primary_id != action.lost or link is None or link.up or not link.ever_synced:
+        if view.myself.primary_id != action.lost or view.link is None or not _is_over(action, view.link):
             raise Doubt(f"{action.node.pod} is not what it was: it follows another primary or its link is back")
         context.require_leadership()
         await client.failover(action.kind)
         if not await _until(lambda: _leads(client), ELECTION_SECONDS):
             raise Doubt(f"{action.node.pod} was not elected")
+
+
+def _is_over(action: Promote, link: ReplicaLink) -> bool:
+    """Nothing more comes from the primary, and what came was complete."""
+    return link.ever_synced and (not link.up or (not action.proven and has_fallen_silent(link)))
 
 
 async def _check_is_lost(action: Promote, context: Context) -> None:

@@ -31,6 +31,11 @@ class Hosts:
         host = self.by_name[name]
         self.by_name[name] = Host(host.name, host.labels, schedulable=not on, ready=host.ready)
 
+    def report(self, name: str, *, ready: bool) -> None:
+        """Whether its kubelet reports."""
+        host = self.by_name[name]
+        self.by_name[name] = Host(host.name, host.labels, schedulable=host.schedulable, ready=ready)
+
 
 class Scheduler:
     """Binds pods to hosts."""

@@ -93,6 +93,9 @@ class Node:
     epoch: int = 0
     up: bool = True
     down_seconds: int | None = None
+    last_io: int | None = 0
+    pong_age: float = 0.1
+    """Since the others have heard of it."""
     answers: bool = True
     refuses: bool = False
     """If it does not answer: its machine says that nobody listens."""
@@ -132,7 +135,9 @@ def row(node: Node) -> Peer:
     """The node as the others list it."""
     flags = {"master" if node.role is Role.PRIMARY else "slave"}
     follows = NodeId(node.follows) if node.follows else None
-    return Peer(node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, 0.1, node.slots)
+    return Peer(
+        node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, node.pong_age, node.slots
+    )
 
 
 def gone(node_id: str, slots: SlotSet, *, epoch: int = 1, ip: str = "10.9.9.9", flags: str = "master,fail") -> Peer:
@@ -239,7 +244,7 @@ class Cluster:
         others = () if self.strangers else tuple(row(n) for n in self.nodes if n.name != node.name)
         me = row(node)
         myself = replace(me, flags=me.flags | {"myself"}, pong_age=None)
-        link = ReplicaLink(node.up, False, node.down_seconds, 0, "") if node.role is Role.REPLICA else None
+        link = ReplicaLink(node.up, False, node.down_seconds, node.last_io, "") if node.role is Role.REPLICA else None
         return NodeView(
             node_id=node.node_id,
             run_id=f"run-{node.name}-{node.generation}",

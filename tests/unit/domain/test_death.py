@@ -98,3 +98,59 @@ class TestProcess:
         cluster = killed()
         new = cluster.with_node(0, 1, role=Role.PRIMARY, follows=None, slots=cluster.nodes[0].slots, epoch=9)
         assert not of_type(new, Promote)
+
+
+def silent(shards: int = 3, replicas: int = 1, *, seconds: float = 0.1, **replica: Any) -> Cluster:
+    """The machine of shard 0's primary has just fallen silent; links to it seem to be up still."""
+    cluster = formed(shards, replicas).with_node(0, 0, answers=False, pong_age=seconds + 2)
+    for ordinal in range(1, replicas + 1):
+        cluster = cluster.with_node(0, ordinal, **{"last_io": 3, **replica})
+    return cluster.with_end(0, 0, Ending.TIMED_OUT, seconds)
+
+
+class TestMachine:
+    def test_a_machine_that_nobody_hears_is_replaced_by_votes(self) -> None:
+        [promote] = of_type(silent(), Promote)
+        assert (promote.node.pod, promote.kind, promote.proven) == ("cart-0-1", FailoverKind.FORCE, False)
+
+    @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 2)])
+    def test_s10_silence_is_no_proof_where_nobody_can_vote(self, shape: tuple[int, int]) -> None:
+        cluster = silent(*shape)
+        assert not of_type(cluster, Promote)
+        assert any("may go on unheard" in w.message for w in plan(cluster.snapshot()).waits)
+
+    def test_s10_votes_that_do_not_come_are_not_done_without(self) -> None:
+        [promote] = of_type(silent(seconds=100.0, last_io=103), Promote)
+        assert promote.kind is FailoverKind.FORCE
+
+    @pytest.mark.parametrize("last_io", [0, 1, None])
+    def test_s1_a_replica_that_has_heard_of_it_vetoes(self, last_io: int | None) -> None:
+        assert not of_type(silent(last_io=last_io), Promote)
+        assert not of_type(silent(3, 2).with_node(0, 2, last_io=last_io), Promote)
+
+    def test_a_replica_whose_link_broke_has_heard_nothing_either(self) -> None:
+        assert of_type(silent(up=False, down_seconds=2), Promote)
+        assert not of_type(silent(up=False, down_seconds=1), Promote)
+
+    def test_s1_any_node_that_has_heard_of_it_since_vetoes(self) -> None:
+        assert not of_type(silent(seconds=1.0).with_node(0, 0, pong_age=2.0), Promote)
+        assert of_type(silent(seconds=1.0).with_node(0, 0, pong_age=2.6), Promote)
+
+    def test_s1_a_machine_that_is_back_is_asked_otherwise(self) -> None:
+        assert not of_type(silent().with_node(0, 0, refuses=True), Promote)
+
+    def test_s1_who_has_lost_most_of_the_cluster_is_cut_off_himself(self) -> None:
+        cluster = silent(6)
+        for shard in range(1, 6):
+            cluster = cluster.with_node(shard, 1, answers=False)
+        assert of_type(cluster, Promote)
+        assert not of_type(cluster.with_node(5, 0, answers=False), Promote)
+
+    def test_two_machines_at_once_with_enough_voters(self) -> None:
+        cluster = silent(5).with_node(1, 0, answers=False, pong_age=3).with_node(1, 1, last_io=3)
+        promotions = of_type(cluster.with_end(1, 0, Ending.TIMED_OUT), Promote)
+        assert [p.shard for p in promotions] == [0, 1]
+
+    def test_s10_too_few_voters_for_two_machines_at_once(self) -> None:
+        cluster = silent(3).with_node(1, 0, answers=False, pong_age=3).with_node(1, 1, last_io=3)
+        assert not of_type(cluster.with_end(1, 0, Ending.TIMED_OUT), Promote)

@@ -65,9 +65,11 @@ class Stage:
     heir: Heir = field(default_factory=Heir)
     former: Former | Exception = field(default_factory=lambda: NobodyListens("10.0.0.0: connection refused"))
     leads: bool = True
+    deleting: bool = False
 
     async def get(self, *_: str) -> dict[str, Any]:
-        return {"metadata": {"uid": HEIR.uid}, "status": {"podIP": HEIR.ip}}
+        going = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if self.deleting else {}
+        return {"metadata": {"uid": HEIR.uid, **going}, "status": {"podIP": HEIR.ip}}
 
     @asynccontextmanager
     async def connect(self, ip: str, password: str) -> AsyncIterator[NodeClient]:
@@ -116,6 +118,22 @@ async def test_s10_a_primary_that_answers_again_is_not_replaced() -> None:
 @pytest.mark.parametrize("changes", [{"up": True, "down_seconds": None}, {"down_seconds": -1}, {"follows": "another"}])
 async def test_s10_an_heir_that_is_not_what_it_was_is_not_promoted(changes: dict[str, Any]) -> None:
     await refuses(Stage(heir=Heir(view(**changes))), "not what it was")
+
+
+@pytest.mark.parametrize("last_io", [1, 2])
+async def test_s10_an_heir_that_hears_a_silent_primary_again_is_not_promoted(last_io: int) -> None:
+    stage = Stage(heir=Heir(view(up=True, down_seconds=None, last_io=last_io)), former=TimeoutError())
+    silent = replace(PROMOTE, proven=False)
+    if last_io < 2:
+        with pytest.raises(Doubt, match="not what it was"):
+            await stage.promote(silent)
+    else:
+        await stage.promote(silent)
+    assert bool(stage.heir.told) == (last_io >= 2)
+
+
+async def test_an_heir_whose_pod_is_being_deleted_is_not_promoted() -> None:
+    await refuses(Stage(deleting=True), "being deleted")
 
 
 async def test_who_does_not_lead_promotes_nobody() -> None:

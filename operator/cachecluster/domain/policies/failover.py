@@ -5,38 +5,48 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import FailoverKind, Promote
-from cachecluster.domain.death import death_of
+from cachecluster.domain.death import Lost, loss_of
 from cachecluster.domain.heirs import best_heir
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.quarantine import end_quarantine
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import NodeId
+from cachecluster.domain.snapshot import Ending, NodeId
 from cachecluster.domain.topology import Member, Shard
 
 FORCE_PATIENCE_SECONDS: Final = 2
 """FORCE needs votes; engines before Valkey 8.1 refuse a second vote for 2 x node timeout (engine-facts §2)."""
-FRESH_SECONDS: Final = 2.0
-"""So long after a connection has ended, what is still missing for a proof is looked for at short intervals."""
+FRESH_SECONDS: Final = 3.0
+"""So long after a connection has ended, what is still missing is looked for at short intervals."""
 
 
 def replace_lost_primary(now: Situation) -> Iterator[Verdict]:
-    """Promote the best synced replica of every shard whose primary is proven dead (S1, S10)."""
+    """Promote the best synced replica of every shard whose primary is dead, or lost to everybody (S1, S10)."""
     for shard in now.topology.shards:
         if shard.primary is not None or not shard.replicas:
             continue
         for owner in _departed_owners(now, shard):
-            lost = death_of(now.snap, now.topology, shard, owner)
+            lost = loss_of(now.snap, now.topology, shard, owner)
             if lost is None:
                 message = f"shard {shard.index}: its primary does not answer and is not proven dead"
                 yield Wait(Reason.NODE_UNREACHABLE, message, _pause(now, owner))
-                continue
-            heir = best_heir(now.topology, shard, owner, lost.is_over)
-            if heir is None:
-                message = f"shard {shard.index}: {lost.proof}, and no replica that answers has completed a sync with it"
-                yield Block(Reason.NO_SYNCED_REPLICA, message)
-                continue
-            action = Promote(shard.index, heir.target, owner, _kind(now, heir, owner), lost.proof, lost.address)
-            yield Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.proof}; {heir.pod.name} has its data")
+            else:
+                yield _replacement(now, shard, lost)
+
+
+def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
+    heir = best_heir(now.topology, shard, lost.node_id, lost.is_over)
+    if heir is None:
+        message = f"shard {shard.index}: {lost.why}, and no replica that answers has completed a sync with it"
+        return Block(Reason.NO_SYNCED_REPLICA, message)
+    kind = _kind(now, heir, lost)
+    if kind is None:
+        message = (
+            f"shard {shard.index}: {lost.why}, but may go on unheard, and too few primaries answer to elect "
+            f"{heir.pod.name}. It is promoted once that process is proven to have ended"
+        )
+        return Wait(Reason.NODE_UNREACHABLE, message, 0.5)
+    action = Promote(shard.index, heir.target, lost.node_id, kind, lost.why, lost.address, lost.proven)
+    return Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.why}; {heir.pod.name} has its data")
 
 
 def _departed_owners(now: Situation, shard: Shard) -> list[NodeId]:
@@ -46,18 +56,22 @@ def _departed_owners(now: Situation, shard: Shard) -> list[NodeId]:
 
 
 def _pause(now: Situation, owner: NodeId) -> float:
-    """Seconds until what is missing may be there."""
+    """Seconds until what is missing may be there: a replica sees an end within milliseconds, silence by the second."""
     connection = now.snap.lost.get(owner)
-    return 0.05 if connection is not None and connection.seconds < FRESH_SECONDS else 0.5
+    if connection is None or connection.seconds >= FRESH_SECONDS:
+        return 0.5
+    return 0.05 if connection.ending is Ending.CLOSED else 0.2
 
 
-def _kind(now: Situation, heir: Member, lost: NodeId) -> FailoverKind:
-    """FORCE lets the other primaries vote; TAKEOVER where they cannot, which the proof allows."""
-    voters = {i for i, m in now.topology.by_id.items() if m.usable and i in now.topology.owners and i != lost}
-    quorum = len(now.topology.owners) // 2 + 1
+def _kind(now: Situation, heir: Member, lost: Lost) -> FailoverKind | None:
+    """FORCE lets the other primaries vote; TAKEOVER where they cannot or do not, if there is proof; else None."""
+    voters = {i for i, m in now.topology.by_id.items() if m.usable and i in now.topology.owners and i != lost.node_id}
+    quorum = len(voters) >= len(now.topology.owners) // 2 + 1
     link = heir.node.link if heir.node else None
     waited = (link.down_seconds or 0) if link else 0
-    return FailoverKind.FORCE if len(voters) >= quorum and waited < FORCE_PATIENCE_SECONDS else FailoverKind.TAKEOVER
+    if quorum and not (lost.proven and waited >= FORCE_PATIENCE_SECONDS):
+        return FailoverKind.FORCE
+    return FailoverKind.TAKEOVER if lost.proven else None
 
 
 POLICIES: Final = (end_quarantine, replace_lost_primary)
