@@ -146,6 +146,27 @@ def test_s10_silence_is_no_proof_where_nobody_can_vote(world: World, shape: tupl
     running.recovers()
 
 
+@pytest.mark.parametrize("word", ["tainted", "deleted"])
+def test_s10_the_word_that_a_machine_is_off_is_proof(world: World, word: str) -> None:
+    running = Running(world, (1, 1))
+    box = world.primary(0)
+    world.power_off(box.host)
+    world.wait(60)
+    assert not promotions(world)
+    host = world.hosts.by_name[box.host]
+    if word == "tainted":
+        world.hosts.take_out_of_service(box.host)
+    else:
+        del world.hosts.by_name[box.host]
+    world.wake_all()
+    assert until_replaced(world, box) < 3
+    assert any("Takeover" in line for line in promotions(world))
+    world.hosts.by_name[box.host] = host
+    world.power_on(box.host)
+    world.wait(6)
+    running.recovers()
+
+
 def test_zone_without_power_is_replaced_in_ten_seconds(world: World) -> None:
     running = Running(world, (6, 1))
     zone = world.hosts.by_name[world.primary(0).host].labels[names.ZONE_LABEL]

@@ -49,6 +49,9 @@ ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
 
 RECORD_SUFFIX: Final = "-record"
 
+TAINT_OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
+"""On a Kubernetes node: somebody vouches for it that its machine is off (kubernetes.io, "Non-graceful shutdown")."""
+
 ROLE_PRIMARY: Final = "primary"
 ROLE_REPLICA: Final = "replica"
 

@@ -187,8 +187,10 @@ class Promote:
     """For people."""
     address: str | None
     """Whoever answers there as ``lost`` shows that it is not. None: it answers, and serves nobody."""
-    proven: bool = True
-    """Its process has ended. False: nobody hears it any more; only Force."""
+    unheard: bool = False
+    """Its links may seem to be up still: it is enough that nothing comes over them."""
+    host: str | None = None
+    """The Kubernetes node that is gone or out of service, if that is the proof."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,22 +43,30 @@ class Lost:
     """Where it was: whoever answers there as this node shows that it lives."""
     connection: LostConnection | None = None
     """The operator's, where its end is part of the proof: then only a replica can follow whose link ended with it."""
+    unheard: bool = False
+    """Nobody was told of its end: links may seem to be up still."""
     proven: bool = True
     """Its process has ended. False: its machine has fallen silent, and may go on unheard; that takes the consent of the
     other primaries, without whom it stops by itself.
     """
+    host: str | None = None
+    """The Kubernetes node that is gone or out of service, if that is the proof."""
 
     def is_over(self, link: ReplicaLink) -> bool:
         """The replica has taken in all that came of the primary."""
-        if not self.proven:
+        if self.unheard:
             return has_fallen_silent(link)
         return not link.up and (self.connection is None or _ended_together(link, self.connection))
 
 
+def quiet_seconds(link: ReplicaLink) -> int:
+    """Since when the replica has not heard of its primary, which speaks every second (repl-ping-replica-period)."""
+    return (link.last_io_seconds if link.up else link.down_seconds) or 0
+
+
 def has_fallen_silent(link: ReplicaLink) -> bool:
-    """The replica has heard nothing of its primary, which speaks every second (repl-ping-replica-period)."""
-    heard = link.last_io_seconds if link.up else link.down_seconds
-    return heard is not None and heard >= QUIET_SECONDS
+    """The replica hears nothing of its primary."""
+    return quiet_seconds(link) >= QUIET_SECONDS
 
 
 def loss_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> Lost | None:
@@ -66,7 +74,31 @@ def loss_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> 
     merely out of our reach.
     """
     replicas = [m.node for m in shard.replicas if m.node is not None and m.node.myself.primary_id == owner]
-    return _proof(snap, topology, owner, replicas) or _silence(snap, topology, owner, replicas)
+    if not replicas or any(r.link is None for r in replicas):
+        return None
+    return (
+        _proof(snap, topology, owner, replicas)
+        or _host_gone(snap, topology, owner, replicas)
+        or _silence(snap, topology, owner, replicas)
+    )
+
+
+def _host_gone(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Its Kubernetes node was deleted, or tainted as out of service: that is somebody's word for it that nothing runs
+    there any more (S10 c).
+    """
+    addresses = _addresses(topology, owner)
+    lost = snap.lost.get(owner)
+    pods = [m.pod for m in topology.members if m.node is None and m.pod.ip in addresses]
+    name = lost.host if lost is not None else next((p.host for p in pods), None)
+    if name is None or not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+        return None
+    host = snap.hosts.get(name)
+    if host is not None and not host.out_of_service:
+        return None
+    state = "is gone" if host is None else "is out of service"
+    address = lost.ip if lost is not None else pods[0].ip
+    return Lost(owner, f"Kubernetes node {name}, on which it ran, {state}", address, unheard=True, host=name)
 
 
 def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
@@ -79,13 +111,13 @@ def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequen
     view = snap.views.get(lost.pod)
     if isinstance(view, Unreachable) and view.refused:  # the machine is back, and without it
         return None
-    if not replicas or not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+    if not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
         return None
     rows = [row for v in _views(topology) if (row := v.peer(owner)) is not None]
     if any(row.pong_age is not None and row.pong_age < lost.seconds + HEARD_SECONDS for row in rows):
         return None
     why = f"the machine of {lost.pod} has fallen silent (towards the operator, its replicas and every other node)"
-    return Lost(owner, why, lost.ip, proven=False)
+    return Lost(owner, why, lost.ip, unheard=True, proven=False)
 
 
 def _cut_off(topology: Topology) -> bool:
@@ -101,7 +133,7 @@ def _proof(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence
     hung_up = _hung_up(snap, owner, replicas)
     if hung_up is not None:
         return hung_up
-    addresses = {p.ip for v in _views(topology) if (p := v.peer(owner)) is not None and p.ip}
+    addresses = _addresses(topology, owner)
     for member in topology.members:
         if member.pod.ip not in addresses:
             continue
@@ -168,6 +200,11 @@ def _vanished(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Seque
     if not all((p := v.peer(owner)) is None or p.suspected or not p.connected for v in _views(topology)):
         return None
     return Lost(owner, "its pod is gone, every Kubernetes node reports, and no member has heard of it", None)
+
+
+def _addresses(topology: Topology, owner: NodeId) -> set[str]:
+    """Where the others have it."""
+    return {row.ip for v in _views(topology) if (row := v.peer(owner)) is not None and row.ip}
 
 
 def _views(topology: Topology) -> list[NodeView]:

@@ -200,6 +200,8 @@ class LostConnection:
     uid: str
     ip: str
     """Of the pod in which the node ran."""
+    host: str | None
+    """Kubernetes node of that pod."""
     ending: Ending
     seconds: float
     """Since then, when the snapshot was taken, by a clock that nobody sets."""
@@ -313,6 +315,8 @@ class Host:
     schedulable: bool
     ready: bool
     """Its kubelet reports."""
+    out_of_service: bool = False
+    """Somebody vouches for it that nothing runs there any more."""
 
 
 class Expansion(StrEnum):

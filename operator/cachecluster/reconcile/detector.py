@@ -25,6 +25,7 @@ class _Wire:
     """One connection, from the attempt to open it to its end."""
 
     target: Target
+    host: str | None
     opening: asyncio.Task[None] | None = None
     connection: Watched | None = None
     over: bool = False
@@ -42,7 +43,7 @@ class _Wire:
 class _End:
     """What has become of a connection."""
 
-    target: Target
+    wire: _Wire
     ending: Ending
     at: float
 
@@ -78,8 +79,9 @@ class Detector:
         now = self._clock()
         self._ends = {i: e for i, e in self._ends.items() if now - e.at < REMEMBERED_SECONDS}
         return {
-            i: LostConnection(e.target.pod, e.target.uid, e.target.ip, e.ending, now - e.at)
+            i: LostConnection(t.pod, t.uid, t.ip, e.wire.host, e.ending, now - e.at)
             for i, e in self._ends.items()
+            for t in [e.wire.target]
         }
 
     def follow(self, snap: Snapshot, password: str) -> None:
@@ -97,7 +99,7 @@ class Detector:
                 continue
             if known is not None:
                 known.close()
-            wire = self._wires[target.node_id] = _Wire(target)
+            wire = self._wires[target.node_id] = _Wire(target, pod.host)
             wire.opening = asyncio.create_task(self._open(wire, password))
 
     async def _open(self, wire: _Wire, password: str) -> None:
@@ -115,6 +117,6 @@ class Detector:
 
     def _ended(self, wire: _Wire, ending: Ending) -> None:
         wire.over = True
-        self._ends[wire.target.node_id] = _End(wire.target, ending, self._clock())
+        self._ends[wire.target.node_id] = _End(wire, ending, self._clock())
         log.info("the connection to %s has ended (%s)", wire.target.pod, ending.value)
         self._alarm()

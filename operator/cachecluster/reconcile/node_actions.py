@@ -25,8 +25,9 @@ from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
-from cachecluster.kube.api import KubeError
+from cachecluster.kube.api import KubeError, NotFound
 from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.hosts import is_out_of_service
 from cachecluster.reconcile.pods import parse_pod
 
 ACTION_SECONDS: Final = 10.0
@@ -139,7 +140,7 @@ async def promote(action: Promote, context: Context) -> None:
     Not on one that is to go: what it would take in until then might be lost with it.
     """
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node, stays=True) as client:
-        await _check_is_lost(action, context)
+        await asyncio.gather(_check_is_lost(action, context), _check_host_is_gone(action.host, context))
         view = await client.view()
         if view.role is Role.PRIMARY:
             return  # elected meanwhile
@@ -153,7 +154,7 @@ async def promote(action: Promote, context: Context) -> None:
 
 def _is_over(action: Promote, link: ReplicaLink) -> bool:
     """Nothing more comes from the primary, and what came was complete."""
-    return link.ever_synced and (not link.up or (not action.proven and has_fallen_silent(link)))
+    return link.ever_synced and (not link.up or (action.unheard and has_fallen_silent(link)))
 
 
 async def _check_is_lost(action: Promote, context: Context) -> None:
@@ -170,6 +171,18 @@ async def _check_is_lost(action: Promote, context: Context) -> None:
         return
     if found == action.lost:
         raise Doubt(f"the node at {action.address} answers again")
+
+
+async def _check_host_is_gone(name: str | None, context: Context) -> None:
+    """Raises Doubt if the Kubernetes node is there and in service, whatever the watch has said of it."""
+    if name is None:
+        return
+    try:
+        found = await context.deps.kube.get("v1", "Node", "", name)
+    except NotFound:
+        return
+    if not is_out_of_service(found):
+        raise Doubt(f"Kubernetes node {name} is there")
 
 
 async def _leads(client: NodeClient) -> bool:

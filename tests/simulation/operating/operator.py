@@ -47,7 +47,7 @@ class Operator:
         self.way.on_death = self.end
         connector = Connector(world.network, self.way)
         self.deps = Dependencies(
-            kube=Kube(world.server, self.way),
+            kube=Kube(world.server, world.hosts, self.way),
             nodes=connector,
             hosts=self._hosts,
             now=world.clock.now,

@@ -172,7 +172,7 @@ class Cluster:
     def with_end(self, shard: int, ordinal: int, ending: Ending, seconds: float = 0.1) -> "Cluster":
         """The same cluster after the operator's connection to one node has ended."""
         node = next(n for n in self.nodes if (n.shard, n.ordinal) == (shard, ordinal))
-        connection = LostConnection(node.name, f"uid-{node.name}", node.ip, ending, seconds)
+        connection = LostConnection(node.name, f"uid-{node.name}", node.ip, node.host_name, ending, seconds)
         return replace(self, lost={**self.lost, node.node_id: connection})
 
     def with_node(self, shard: int, ordinal: int, **changes: Any) -> "Cluster":

@@ -111,7 +111,7 @@ def silent(shards: int = 3, replicas: int = 1, *, seconds: float = 0.1, **replic
 class TestMachine:
     def test_a_machine_that_nobody_hears_is_replaced_by_votes(self) -> None:
         [promote] = of_type(silent(), Promote)
-        assert (promote.node.pod, promote.kind, promote.proven) == ("cart-0-1", FailoverKind.FORCE, False)
+        assert (promote.node.pod, promote.kind, promote.unheard) == ("cart-0-1", FailoverKind.FORCE, True)
 
     @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 2)])
     def test_s10_silence_is_no_proof_where_nobody_can_vote(self, shape: tuple[int, int]) -> None:
@@ -154,3 +154,21 @@ class TestMachine:
     def test_s10_too_few_voters_for_two_machines_at_once(self) -> None:
         cluster = silent(3).with_node(1, 0, answers=False, pong_age=3).with_node(1, 1, last_io=3)
         assert not of_type(cluster.with_end(1, 0, Ending.TIMED_OUT), Promote)
+
+    def test_s10_silence_with_the_word_that_the_machine_is_off_is_proof(self) -> None:
+        snap = silent(1, 1, seconds=100.0, last_io=103).snapshot()
+        off = replace(snap.hosts["host-a"], out_of_service=True)
+        deleted = {name: host for name, host in snap.hosts.items() if name != "host-a"}
+        for hosts in ({**snap.hosts, "host-a": off}, deleted):
+            [step] = [s for s in plan(replace(snap, hosts=hosts)).steps if isinstance(s.action, Promote)]
+            assert isinstance(step.action, Promote)
+            assert (step.action.kind, step.action.host) == (FailoverKind.TAKEOVER, "host-a")
+
+    def test_s10_that_word_does_not_count_against_a_replica_that_hears_its_primary(self) -> None:
+        snap = silent(1, 1, last_io=0).snapshot()
+        assert not [s for s in plan(replace(snap, hosts={})).steps if isinstance(s.action, Promote)]
+
+    def test_that_word_is_enough_for_an_operator_that_has_never_been_connected(self) -> None:
+        snap = replace(silent(1, 1).snapshot(), lost={})
+        steps = plan(replace(snap, hosts={k: h for k, h in snap.hosts.items() if k != "host-a"})).steps
+        assert [s.action.host for s in steps if isinstance(s.action, Promote)] == ["host-a"]

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind, Promote, Target
 from cachecluster.domain.snapshot import NodeId, NodeView, Role
 from cachecluster.engines.client import NobodyListens, NodeClient, NodeUnreachable
+from cachecluster.kube.api import NotFound
 from cachecluster.manifests import Passwords
 from cachecluster.reconcile import node_actions
 from cachecluster.reconcile.context import Context, Doubt
@@ -66,8 +68,14 @@ class Stage:
     former: Former | Exception = field(default_factory=lambda: NobodyListens("10.0.0.0: connection refused"))
     leads: bool = True
     deleting: bool = False
+    taints: list[str] | None = None
+    """Of the lost one's Kubernetes node; None: it is gone."""
 
-    async def get(self, *_: str) -> dict[str, Any]:
+    async def get(self, _: str, kind: str, *__: str) -> dict[str, Any]:
+        if kind == "Node":
+            if self.taints is None:
+                raise NotFound("no such node")
+            return {"metadata": {}, "spec": {"taints": [{"key": key} for key in self.taints]}}
         going = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if self.deleting else {}
         return {"metadata": {"uid": HEIR.uid, **going}, "status": {"podIP": HEIR.ip}}
 
@@ -123,7 +131,7 @@ async def test_s10_an_heir_that_is_not_what_it_was_is_not_promoted(changes: dict
 @pytest.mark.parametrize("last_io", [1, 2])
 async def test_s10_an_heir_that_hears_a_silent_primary_again_is_not_promoted(last_io: int) -> None:
     stage = Stage(heir=Heir(view(up=True, down_seconds=None, last_io=last_io)), former=TimeoutError())
-    silent = replace(PROMOTE, proven=False)
+    silent = replace(PROMOTE, unheard=True)
     if last_io < 2:
         with pytest.raises(Doubt, match="not what it was"):
             await stage.promote(silent)
@@ -134,6 +142,19 @@ async def test_s10_an_heir_that_hears_a_silent_primary_again_is_not_promoted(las
 
 async def test_an_heir_whose_pod_is_being_deleted_is_not_promoted() -> None:
     await refuses(Stage(deleting=True), "being deleted")
+
+
+@pytest.mark.parametrize("taints", [None, [names.TAINT_OUT_OF_SERVICE], ["node.kubernetes.io/unreachable"]])
+async def test_s10_a_kubernetes_node_that_is_there_after_all_is_no_proof(taints: list[str] | None) -> None:
+    stage = Stage(heir=Heir(view(up=True, down_seconds=None, last_io=9)), taints=taints)
+    action = replace(PROMOTE, unheard=True, host="host-a")
+    if taints == ["node.kubernetes.io/unreachable"]:
+        with pytest.raises(Doubt, match="host-a is there"):
+            await stage.promote(action)
+        assert not stage.heir.told
+    else:
+        await stage.promote(action)
+        assert stage.heir.told
 
 
 async def test_who_does_not_lead_promotes_nobody() -> None:

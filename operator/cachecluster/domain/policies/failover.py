@@ -5,7 +5,7 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import FailoverKind, Promote
-from cachecluster.domain.death import Lost, loss_of
+from cachecluster.domain.death import Lost, loss_of, quiet_seconds
 from cachecluster.domain.heirs import best_heir
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.quarantine import end_quarantine
@@ -45,7 +45,9 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
             f"{heir.pod.name}. It is promoted once that process is proven to have ended"
         )
         return Wait(Reason.NODE_UNREACHABLE, message, 0.5)
-    action = Promote(shard.index, heir.target, lost.node_id, kind, lost.why, lost.address, lost.proven)
+    action = Promote(
+        shard.index, heir.target, lost.node_id, kind, lost.why, lost.address, unheard=lost.unheard, host=lost.host
+    )
     return Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.why}; {heir.pod.name} has its data")
 
 
@@ -67,8 +69,7 @@ def _kind(now: Situation, heir: Member, lost: Lost) -> FailoverKind | None:
     """FORCE lets the other primaries vote; TAKEOVER where they cannot or do not, if there is proof; else None."""
     voters = {i for i, m in now.topology.by_id.items() if m.usable and i in now.topology.owners and i != lost.node_id}
     quorum = len(voters) >= len(now.topology.owners) // 2 + 1
-    link = heir.node.link if heir.node else None
-    waited = (link.down_seconds or 0) if link else 0
+    waited = quiet_seconds(heir.node.link) if heir.node is not None and heir.node.link is not None else 0
     if quorum and not (lost.proven and waited >= FORCE_PATIENCE_SECONDS):
         return FailoverKind.FORCE
     return FailoverKind.TAKEOVER if lost.proven else None
