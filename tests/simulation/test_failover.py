@@ -88,6 +88,31 @@ def test_killed_primary_is_replaced_while_the_operator_backs_off(world: World) -
     assert not world.watch.losses
 
 
+def test_killed_primary_is_replaced_while_a_pass_waits_for_a_silent_node(world: World) -> None:
+    running = Running(world)
+    box, other = world.primary(0), world.primary(1)
+    world.network.cut(OPERATOR, other.ip or "")
+    operator = world.leader["cart"]
+    world.until(lambda: operator.looking and world.loop.time() - operator.began > 0.5, "a pass waits", 60)
+    world.kubelets.kill(box)
+    assert until_replaced(world, box) < PROCESS_SECONDS + 0.3
+    world.network.heal()
+    running.recovers()
+
+
+@pytest.mark.parametrize("version", ["8.1", "9.1"])
+def test_killed_primary_is_replaced_while_slots_move(world: World, version: str) -> None:
+    running = Running(world, version=version)
+    box = world.primary(2)
+    world.edit(running.ref, lambda spec: spec["topology"].update(shards=4))
+    world.until(lambda: any(n.migrating or n.jobs for n in world.watch.living("cart")), "slots are on the move", 60)
+    world.kubelets.kill(box)
+    assert until_replaced(world, box, 2) < PROCESS_SECONDS
+    world.wait(1)
+    running.recovers(180)
+    assert not world.watch.losses
+
+
 def test_s1_hanging_up_on_the_operator_is_no_death(world: World) -> None:
     """CLIENT KILL USER, or an ACL file that is loaded anew."""
     running = Running(world)

@@ -51,10 +51,12 @@ class _End:
 class Detector:
     """Idle connections to the nodes of one cluster, at most one to each; ``async with`` closes them."""
 
-    def __init__(self, watcher: NodeWatcher, *, alarm: Callable[[], None], clock: Callable[[], float]) -> None:
-        """``alarm`` is called at each end of a connection; ``clock`` is one that nobody sets, in seconds."""
+    def __init__(self, watcher: NodeWatcher, *, wake: Callable[[], None], clock: Callable[[], float]) -> None:
+        """``wake`` is called at each end of a connection; ``clock`` is one that nobody sets, in seconds."""
+        self.alarm = asyncio.Event()
+        """Set at each end; whoever begins to look clears it."""
         self._watcher = watcher
-        self._alarm = alarm
+        self._wake = wake
         self._clock = clock
         self._wires: dict[NodeId, _Wire] = {}
         self._ends: dict[NodeId, _End] = {}
@@ -119,4 +121,5 @@ class Detector:
         wire.over = True
         self._ends[wire.target.node_id] = _End(wire, ending, self._clock())
         log.info("the connection to %s has ended (%s)", wire.target.pod, ending.value)
-        self._alarm()
+        self.alarm.set()
+        self._wake()

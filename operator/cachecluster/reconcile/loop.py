@@ -62,7 +62,7 @@ async def run(
     pace: Pace = STEADY,
 ) -> None:
     """Look after one cluster until ``stop`` is done. A pass under way is cancelled then: it may be left anywhere."""
-    async with Detector(deps.watcher, alarm=lambda: wake.set(alarm=True), clock=deps.clock) as detector:
+    async with Detector(deps.watcher, wake=lambda: wake.set(alarm=True), clock=deps.clock) as detector:
         await _look_again_and_again(_Looker(ref, deps, metrics, one_pass, pace, detector), wake, stop)
 
 

@@ -63,6 +63,8 @@ class Operator:
         """Nobody starts another one when it has ended."""
         self.passes = 0
         self.looking = False
+        self.began = 0.0
+        """When the last pass did."""
         self.last: PassResult | None = None
         random.seed(f"{world.seed}/operator {number}")  # the loop's own jitter
         self.stop: asyncio.Future[Any] = world.loop.create_future()
@@ -86,7 +88,7 @@ class Operator:
         """A pass, watched."""
         self.passes += 1
         self.looking = True
-        began = self.world.loop.time()
+        self.began = self.world.loop.time()
         try:
             self.last = await run_pass(ref, deps, memory, detector)
         except Gone:
@@ -95,7 +97,7 @@ class Operator:
             raise
         finally:
             self.looking = False
-            self.world.watch.after_pass(self, self.world.loop.time() - began)
+            self.world.watch.after_pass(self, self.world.loop.time() - self.began)
         return self.last
 
     def _let_go(self) -> None:

@@ -57,7 +57,7 @@ class Stage:
         self.nodes = Nodes()
         self.alarms = 0
         self.now = 1000.0
-        self.detector = Detector(self.nodes, alarm=self._alarm, clock=lambda: self.now)
+        self.detector = Detector(self.nodes, wake=self._alarm, clock=lambda: self.now)
 
     def _alarm(self) -> None:
         self.alarms += 1
@@ -89,6 +89,7 @@ async def test_an_end_sounds_the_alarm_and_is_told_with_its_age(stage: Stage) ->
         await stage.follow(formed(1, 1))
         stage.ends(PRIMARY, Ending.TIMED_OUT)
         assert stage.alarms == 1
+        assert stage.detector.alarm.is_set()
         stage.now += 2.5
         [(node_id, lost)] = stage.detector.lost().items()
         assert (node_id, lost.pod, lost.uid, lost.ip) == (PRIMARY, "cart-0-0", "uid-cart-0-0", "10.0.0.0")
