@@ -124,6 +124,8 @@ class Shop:
             operator_namespace="",
             events=cast("Any", None),
             leader=lambda: True,
+            watcher=cast("Any", None),
+            clock=lambda: 0.0,
         )
         return Context(REF, deps, PASSWORDS)
 

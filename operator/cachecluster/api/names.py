@@ -49,6 +49,9 @@ ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
 
 RECORD_SUFFIX: Final = "-record"
 
+TAINT_OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
+"""On a Kubernetes node: somebody vouches for it that its machine is off (kubernetes.io, "Non-graceful shutdown")."""
+
 ROLE_PRIMARY: Final = "primary"
 ROLE_REPLICA: Final = "replica"
 
@@ -64,6 +67,8 @@ USER_REPLICATION: Final = "cachecluster-replication"
 USER_NODE: Final = "cachecluster-node"
 """For the pod's own scripts: probes, the start guard, the hand-over before termination."""
 USER_APPLICATION: Final = "default"
+DETECTOR: Final = "cachecluster-detector"
+"""Name of the connections that tell the operator when a node ends, and the channel that they are subscribed to."""
 
 
 def shard_name(cluster: str, shard: int) -> str:

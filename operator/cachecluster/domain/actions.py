@@ -176,7 +176,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Make a synced replica the primary because the old one is proven dead (S10)."""
+    """Make a synced replica the primary because the old one is gone (S10)."""
 
     disruptive: ClassVar[bool] = True
     shard: int
@@ -184,7 +184,14 @@ class Promote:
     lost: NodeId
     kind: FailoverKind
     """Force with a reachable quorum, else Takeover."""
-    proof: str
+    why: str
+    """For people."""
+    address: str | None
+    """Whoever answers there as ``lost`` shows that it is not. None: it answers, and serves nobody."""
+    unheard: bool = False
+    """Its links may seem to be up still: it is enough that nothing comes over them."""
+    host: str | None = None
+    """The Kubernetes node that is gone or out of service, if that is the proof."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,32 @@ class Unreachable:
     why: str
     since: float
     """Unix seconds of the first failed attempt in a row."""
+    refused: bool = False
+    """The machine, or a network policy in its place, says that nobody listens there."""
+
+
+class Ending(StrEnum):
+    """How a connection ended that the operator had to a node."""
+
+    CLOSED = "Closed"
+    """By the other side (FIN, RST): its process has ended, or it has hung up on us."""
+    TIMED_OUT = "TimedOut"
+    """By our own kernel: not even that machine's kernel has answered for more than two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostConnection:
+    """The operator's idle connection to a node has ended, and no other could be opened since."""
+
+    pod: str
+    uid: str
+    ip: str
+    """Of the pod in which the node ran."""
+    host: str | None
+    """Kubernetes node of that pod."""
+    ending: Ending
+    seconds: float
+    """Since then, when the snapshot was taken, by a clock that nobody sets."""
 
 
 class ContainerState(StrEnum):
@@ -304,6 +330,8 @@ class Host:
     schedulable: bool
     ready: bool
     """Its kubelet reports."""
+    out_of_service: bool = False
+    """Somebody vouches for it that nothing runs there any more."""
 
 
 class Expansion(StrEnum):
@@ -377,6 +405,8 @@ class Snapshot:
     """What each slot holds, as far as it can be told from its number of keys; without those that hold none. Empty: not
     known, or it does not matter because none is about to move.
     """
+    lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
+    """What the failure detector has seen to end."""
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, Final, assert_never
@@ -16,11 +16,12 @@ from redis.backoff import NoBackoff
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, Parameters
-from cachecluster.engines import parse
+from cachecluster.domain.snapshot import Ending, NodeId, NodeView, Parameters
+from cachecluster.engines import idle, parse
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,
+    NobodyListens,
     NodeDenied,
     NodeError,
     NodeRefused,
@@ -67,6 +68,12 @@ class ValkeyConnector:
         finally:
             await _drop(connection)
 
+    async def watch(
+        self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]
+    ) -> idle.IdleConnection:
+        """See NodeWatcher."""
+        return await idle.watch(ip, password, node_id, ended, seconds=CONNECT_SECONDS + COMMAND_SECONDS)
+
 
 async def _drop(connection: Connection) -> None:
     """Close without waiting for the peer; a cancelled command may have left half an answer on it."""
@@ -101,7 +108,8 @@ def _converted(ip: str, error: Exception) -> NodeError:
         case exceptions.BusyLoadingError():
             return NodeRefused(f"{ip}: {text}")
         case exceptions.ConnectionError() | OSError():
-            return NodeUnreachable(f"{ip}: {_cause(error)}")
+            kind = NobodyListens if _is_refusal(error) else NodeUnreachable
+            return kind(f"{ip}: {_cause(error)}")
         case _:
             return NodeRefused(f"{ip}: {text}")
 
@@ -110,12 +118,20 @@ def _cause(error: Exception) -> str:
     """The engine's or the operating system's word, without redis-py's story around it."""
     if getattr(error, "status_code", None):  # an error answer, after which the engine hangs up
         return str(error)
+    return next((os.strerror(e.errno).lower() for e in _sources(error) if e.errno), "connection lost")
+
+
+def _is_refusal(error: Exception) -> bool:
+    return any(isinstance(source, ConnectionRefusedError) for source in _sources(error))
+
+
+def _sources(error: Exception) -> Iterator[OSError]:
+    """The operating system's errors behind redis-py's."""
     source: BaseException | None = error
     while source is not None:
-        if isinstance(source, OSError) and source.errno:
-            return os.strerror(source.errno).lower()
+        if isinstance(source, OSError):
+            yield source
         source = source.__cause__ or source.__context__
-    return "connection lost"
 
 
 class ValkeyClient:

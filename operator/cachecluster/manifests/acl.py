@@ -47,6 +47,7 @@ _APPLICATION: Final = (
 )
 _OPERATOR: Final = (
     "resetchannels",
+    f"&{names.DETECTOR}",
     "-@all",
     "+@connection",
     "+acl",
@@ -56,6 +57,7 @@ _OPERATOR: Final = (
     "+failover",
     "+info",
     "+role",
+    "+subscribe",  # nothing is published there: a subscriber's connection may be idle for as long as it likes
     "+wait",
     "~*",
     "+migrate",  # takes a key away, hence reads and writes it; nothing else here touches a key

@@ -21,19 +21,25 @@ from cachecluster.domain.actions import (
     SwitchOver,
     Target,
 )
+from cachecluster.domain.death import has_fallen_silent
 from cachecluster.domain.live_parameters import lacking
 from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.slots import NO_SLOTS
-from cachecluster.domain.snapshot import NodeId, NodeView, Role
+from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
-from cachecluster.kube.api import KubeError
+from cachecluster.kube.api import KubeError, NotFound
 from cachecluster.manifests import acl
 from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.hosts import is_out_of_service
 from cachecluster.reconcile.pods import parse_pod
 
 ACTION_SECONDS: Final = 10.0
 """Bound on one action, connecting included."""
 POLL_SECONDS: Final = 0.03
+ELECTION_SECONDS: Final = 1.0
+"""An election that is won at all is won within a tenth of that (engine-facts §2)."""
+LAST_LOOK_SECONDS: Final = 0.1
+"""So long a primary that was lost is given to show that it lives: the pass has only just looked for it in vain."""
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
@@ -132,17 +138,54 @@ async def _forget_on(member: Target, node_id: NodeId, context: Context) -> None:
 
 
 async def promote(action: Promote, context: Context) -> None:
-    """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10)."""
-    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+    """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10).
+
+    Not on one that is to go: what it would take in until then might be lost with it.
+    """
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node, stays=True) as client:
+        await asyncio.gather(_check_is_lost(action, context), _check_host_is_gone(action.host, context))
         view = await client.view()
         if view.role is Role.PRIMARY:
             return  # elected meanwhile
-        link = view.link
-        if view.myself.primary_id != action.lost or link is None or link.up or not link.ever_synced:
+        if view.myself.primary_id != action.lost or view.link is None or not _is_over(action, view.link):
             raise Doubt(f"{action.node.pod} is not what it was: it follows another primary or its link is back")
+        context.require_leadership()
         await client.failover(action.kind)
-        if not await _until(lambda: _leads(client), 1.5):
+        if not await _until(lambda: _leads(client), ELECTION_SECONDS):
             raise Doubt(f"{action.node.pod} was not elected")
+
+
+def _is_over(action: Promote, link: ReplicaLink) -> bool:
+    """Nothing more comes from the primary, and what came was complete."""
+    return link.ever_synced and (not link.up or (action.unheard and has_fallen_silent(link)))
+
+
+async def _check_is_lost(action: Promote, context: Context) -> None:
+    """Raises Doubt if the primary answers after all."""
+    if action.address is None or context.passwords is None:
+        return
+    try:
+        async with (
+            asyncio.timeout(LAST_LOOK_SECONDS),
+            context.deps.nodes.connect(action.address, context.passwords.operator) as former,
+        ):
+            found = await former.node_id()
+    except (NodeError, TimeoutError):
+        return
+    if found == action.lost:
+        raise Doubt(f"the node at {action.address} answers again")
+
+
+async def _check_host_is_gone(name: str | None, context: Context) -> None:
+    """Raises Doubt if the Kubernetes node is there and in service, whatever the watch has said of it."""
+    if name is None:
+        return
+    try:
+        found = await context.deps.kube.get("v1", "Node", "", name)
+    except NotFound:
+        return
+    if not is_out_of_service(found):
+        raise Doubt(f"Kubernetes node {name} is there")
 
 
 async def _leads(client: NodeClient) -> bool:

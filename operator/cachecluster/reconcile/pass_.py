@@ -1,5 +1,6 @@
 """One level-triggered pass over one cluster: gather, plan, execute, report."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +18,19 @@ from cachecluster.domain.snapshot import ClusterRef, Snapshot
 from cachecluster.domain.status import STALLING, derive
 from cachecluster.reconcile.context import Context
 from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.events import EventType
 from cachecluster.reconcile.executor import execute
-from cachecluster.reconcile.gather import gather
+from cachecluster.reconcile.gather import Reading, gather
+from cachecluster.reconcile.together import Interrupted, unless
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 0.05
 """After a pass that did something, the next one looks at what came of it."""
 DOUBT_SECONDS: Final = 0.2
+NEW_LOOKS: Final = 3
+"""Where nodes end one after the other, something has to be done for the first ones at last."""
 QUIET: Final = frozenset({Reason.MOVING_SLOTS, Reason.RECORDING_SLOTS})
 """Done again every few seconds while slots move; how far that has come has Events of its own."""
 BLOCKED_SECONDS: Final = 30.0
@@ -49,12 +54,14 @@ class PassResult:
         return any(o.error is not None and not (o.doubt or o.refused) for o in self.outcomes)
 
 
-async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
+async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector: Detector) -> PassResult:
     """Run one pass; raises Gone, KubeError (the API server did not answer a read) or NotLeader."""
-    reading = await gather(ref, deps, memory)
+    reading = await _look(ref, deps, memory, detector)
     snap = reading.snapshot
+    if reading.passwords is not None:
+        detector.follow(snap, reading.passwords.operator)
     plan = make_plan(snap)
-    outcomes = await execute(plan, Context(ref, deps, reading.passwords))
+    outcomes = await execute(plan, Context(ref, deps, reading.passwords), detector.alarm)
     _remember_refusals(outcomes, memory, deps.now())
     await _announce(snap, plan, outcomes, deps, memory)
     if snap.finalizer_visible:
@@ -64,6 +71,15 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassR
         if status.resharding != resharding_before(snap):
             memory.keys_moved = 0
     return PassResult(plan, outcomes, _requeue(plan, outcomes))
+
+
+async def _look(ref: ClusterRef, deps: Dependencies, memory: Memory, detector: Detector) -> Reading:
+    """Read the cluster; from the beginning, and in less time, if a connection to a node ends meanwhile."""
+    for _ in range(NEW_LOOKS):
+        detector.alarm.clear()
+        with contextlib.suppress(Interrupted):
+            return await unless(detector.alarm, gather(ref, deps, memory, detector.lost))
+    return await gather(ref, deps, memory, detector.lost)
 
 
 def _remember_refusals(outcomes: Sequence[Outcome], memory: Memory, now: float) -> None:

@@ -1,6 +1,6 @@
 """The operator's connections to engine nodes: NodeConnector over the model, with what can go wrong on the way."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -8,10 +8,11 @@ from cachecluster.api import names
 from cachecluster.domain.access import read_users
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
+from cachecluster.domain.snapshot import Ending, NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,
+    NobodyListens,
     NodeClient,
     NodeDenied,
     NodeRefused,
@@ -21,14 +22,13 @@ from cachecluster.engines.client import (
     StreamPosition,
 )
 from tests.simulation.engine import atomic, commands, slot_commands
-from tests.simulation.engine.network import Network
+from tests.simulation.engine.network import OPERATOR, Network
 from tests.simulation.engine.node import Node, dataset, used_memory
 from tests.simulation.engine.table import Address, Row
 from tests.simulation.kubernetes.container import digest
 from tests.simulation.operating.faults import Interference
+from tests.simulation.operating.watching import Idle
 
-OPERATOR = "operator"
-"""The operator's place in the network."""
 CONNECT_SECONDS = 2.0
 SYNC_BYTES = 2**24
 """What a full sync brings in a second."""
@@ -229,7 +229,7 @@ class Client:
 
 
 class Connector:
-    """NodeConnector over the model's network."""
+    """NodeConnector and NodeWatcher over the model's network."""
 
     def __init__(self, network: Network, interference: Interference) -> None:
         self._network, self._interference = network, interference
@@ -237,14 +237,24 @@ class Connector:
     @asynccontextmanager
     async def connect(self, ip: str, password: str | None) -> AsyncIterator[NodeClient]:
         """Connect and log in."""
+        yield Client(self._network, await self._reach(ip, password), self._interference)
+
+    async def watch(self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]) -> Idle:
+        """Connect, log in, and ask who is there."""
+        node = await self._reach(ip, password)
+        if node.node_id != node_id:
+            raise NodeRefused(f"{ip}: another node answers")
+        return Idle(self._network, node, self._interference, ended)
+
+    async def _reach(self, ip: str, password: str | None) -> Node:
         await self._interference.connect(ip)
         if not self._network.open(OPERATOR, ip):
             await self._interference.time_out(CONNECT_SECONDS)
             raise NodeUnreachable(f"{ip} does not answer")
         node = self._network.listeners.get(ip)
         if node is None:
-            raise NodeUnreachable(f"{ip} refuses connections")
+            raise NobodyListens(f"{ip} refuses connections")
         expected = node.password_of(names.USER_OPERATOR)
         if expected and expected != digest(password or ""):
             raise NodeDenied(f"{ip}: WRONGPASS invalid username-password pair or user is disabled")
-        yield Client(self._network, node, self._interference)
+        return node

@@ -15,8 +15,10 @@ from cachecluster.domain.snapshot import (
     ClusterRef,
     Container,
     ContainerState,
+    Ending,
     ForeignId,
     Host,
+    LostConnection,
     Manifest,
     NodeId,
     NodeView,
@@ -92,7 +94,12 @@ class Node:
     epoch: int = 0
     up: bool = True
     down_seconds: int | None = None
+    last_io: int | None = 0
+    pong_age: float = 0.1
+    """Since the others have heard of it."""
     answers: bool = True
+    refuses: bool = False
+    """If it does not answer: its machine says that nobody listens."""
     ready: bool = True
     deleting: bool = False
     revision: str = "rev-t1"
@@ -130,7 +137,9 @@ def row(node: Node) -> Peer:
     """The node as the others list it."""
     flags = {"master" if node.role is Role.PRIMARY else "slave"}
     follows = NodeId(node.follows) if node.follows else None
-    return Peer(node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, 0.1, node.slots)
+    return Peer(
+        node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, node.pong_age, node.slots
+    )
 
 
 def gone(node_id: str, slots: SlotSet, *, epoch: int = 1, ip: str = "10.9.9.9", flags: str = "master,fail") -> Peer:
@@ -159,7 +168,14 @@ class Cluster:
     current: str = "rev-t1"
     foreign_alive_since: float | None = None
     cordoned: frozenset[str] = frozenset()
+    lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_end(self, shard: int, ordinal: int, ending: Ending, seconds: float = 0.1) -> "Cluster":
+        """The same cluster after the operator's connection to one node has ended."""
+        node = next(n for n in self.nodes if (n.shard, n.ordinal) == (shard, ordinal))
+        connection = LostConnection(node.name, f"uid-{node.name}", node.ip, node.host_name, ending, seconds)
+        return replace(self, lost={**self.lost, node.node_id: connection})
 
     def with_node(self, shard: int, ordinal: int, **changes: Any) -> "Cluster":
         """The same cluster with one node changed."""
@@ -193,6 +209,7 @@ class Cluster:
             hosts=hosts,
             views={n.name: self._view(n) for n in self.nodes},
             foreign=foreign,
+            lost=self.lost,
         )
         return replace(snap, **self.more)
 
@@ -225,11 +242,11 @@ class Cluster:
 
     def _view(self, node: Node) -> NodeView | Unreachable:
         if not node.answers:
-            return Unreachable("connection refused", NOW - 1)
+            return Unreachable("no answer", NOW - 1, refused=node.refuses)
         others = () if self.strangers else tuple(row(n) for n in self.nodes if n.name != node.name)
         me = row(node)
         myself = replace(me, flags=me.flags | {"myself"}, pong_age=None)
-        link = ReplicaLink(node.up, False, node.down_seconds, 0, "") if node.role is Role.REPLICA else None
+        link = ReplicaLink(node.up, False, node.down_seconds, node.last_io, "") if node.role is Role.REPLICA else None
         return NodeView(
             node_id=node.node_id,
             run_id=f"run-{node.name}-{node.generation}",

@@ -1,7 +1,7 @@
 """What may follow a disruptive step in one plan."""
 
 from cachecluster.api.reasons import Reason
-from cachecluster.domain.actions import Action, Forget, MoveSlots, SwitchOver, Target
+from cachecluster.domain.actions import Action, FailoverKind, Forget, MoveSlots, Promote, SwitchOver, Target
 from cachecluster.domain.plan import Do
 from cachecluster.domain.planner import _one_disruption
 from cachecluster.domain.slots import SlotSet
@@ -24,3 +24,8 @@ def test_nothing_follows_a_disruptive_step() -> None:
 def test_moves_of_slots_go_side_by_side_and_nothing_follows_them() -> None:
     assert kept(QUIET, *MOVES, QUIET, SWITCH) == [QUIET, *MOVES]
     assert kept(*MOVES[:2], SWITCH, MOVES[2]) == MOVES[:2]
+
+
+def test_shards_that_have_lost_their_primaries_get_new_ones_in_one_pass() -> None:
+    promotions = [Promote(s, A, NodeId(f"lost-{s}"), FailoverKind.FORCE, "it is dead", None) for s in range(3)]
+    assert kept(QUIET, *promotions, SWITCH, *MOVES) == [QUIET, *promotions]

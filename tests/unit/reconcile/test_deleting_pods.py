@@ -41,7 +41,18 @@ class Shelf:
 
 async def attempt(shelf: Shelf) -> None:
     unused: Any = None
-    deps = Dependencies(cast("KubeApi", shelf), unused, dict, float, "system", lambda: True, str, unused)
+    deps = Dependencies(
+        kube=cast("KubeApi", shelf),
+        nodes=unused,
+        watcher=unused,
+        hosts=dict,
+        now=float,
+        generate_password=str,
+        operator_namespace="system",
+        events=unused,
+        leader=lambda: True,
+        clock=float,
+    )
     await delete(Delete(ObjectKey("Pod", "cart-0-1"), "uid-1", None), Context(REF, deps, None))
 
 

@@ -1,0 +1,211 @@
+"""What proves that a primary's process is dead, and what merely looks like it (S1, S10)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cachecluster.domain.snapshot import (
+    ContainerState,
+    Ending,
+    LostConnection,
+    NodeId,
+    NodeView,
+    ReplicaLink,
+    Snapshot,
+    Unreachable,
+)
+from cachecluster.domain.topology import Member, Shard, Topology
+
+SILENCE_SECONDS: Final = 10
+"""For so long must every replica have lost a primary whose pod has vanished (2 x node timeout)."""
+APART_SECONDS: Final = 2
+"""A replica's link ended with the process although it seems to have ended this much before our connection: it tells
+whole seconds.
+"""
+READING_SECONDS: Final = 5
+"""So much longer a replica may be busy with what has come before it sees the end."""
+QUIET_SECONDS: Final = 2
+"""For so long a replica has not heard of a primary whose machine has fallen silent."""
+HEARD_SECONDS: Final = 1.5
+"""A node that has heard of the primary less long before our connection timed out has heard it later than our kernel,
+which waits 2.5 s. The difference allows for clocks, of which gossip compares two.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A primary that is gone, and how we know."""
+
+    node_id: NodeId
+    why: str
+    """For people."""
+    address: str | None
+    """Where it was: whoever answers there as this node shows that it lives."""
+    connection: LostConnection | None = None
+    """The operator's, where its end is part of the proof: then only a replica can follow whose link ended with it."""
+    unheard: bool = False
+    """Nobody was told of its end: links may seem to be up still."""
+    proven: bool = True
+    """Its process has ended. False: its machine has fallen silent, and may go on unheard; that takes the consent of the
+    other primaries, without whom it stops by itself.
+    """
+    host: str | None = None
+    """The Kubernetes node that is gone or out of service, if that is the proof."""
+
+    def is_over(self, link: ReplicaLink) -> bool:
+        """The replica has taken in all that came of the primary."""
+        if self.unheard:
+            return has_fallen_silent(link)
+        return not link.up and (self.connection is None or _ended_together(link, self.connection))
+
+
+def quiet_seconds(link: ReplicaLink) -> int:
+    """Since when the replica has not heard of its primary, which speaks every second (repl-ping-replica-period)."""
+    return (link.last_io_seconds if link.up else link.down_seconds) or 0
+
+
+def has_fallen_silent(link: ReplicaLink) -> bool:
+    """The replica hears nothing of its primary."""
+    return quiet_seconds(link) >= QUIET_SECONDS
+
+
+def loss_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> Lost | None:
+    """How the primary ``owner`` was lost: its process has ended, or its machine is lost to everybody. None while it is
+    merely out of our reach.
+    """
+    replicas = [m.node for m in shard.replicas if m.node is not None and m.node.myself.primary_id == owner]
+    if not replicas or any(r.link is None for r in replicas):
+        return None
+    return (
+        _proof(snap, topology, owner, replicas)
+        or _host_gone(snap, topology, owner, replicas)
+        or _silence(snap, topology, owner, replicas)
+    )
+
+
+def _host_gone(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Its Kubernetes node was deleted, or tainted as out of service: that is somebody's word for it that nothing runs
+    there any more (S10 c).
+    """
+    addresses = _addresses(topology, owner)
+    lost = snap.lost.get(owner)
+    pods = [m.pod for m in topology.members if m.node is None and m.pod.ip in addresses]
+    name = lost.host if lost is not None else next((p.host for p in pods), None)
+    if name is None or not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+        return None
+    host = snap.hosts.get(name)
+    if host is not None and not host.out_of_service:
+        return None
+    state = "is gone" if host is None else "is out of service"
+    address = lost.ip if lost is not None else pods[0].ip
+    return Lost(owner, f"Kubernetes node {name}, on which it ran, {state}", address, unheard=True, host=name)
+
+
+def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Its machine has left the operator's kernel without an answer, its replicas without the stream and its pings, and
+    no other node has heard of it since. Who has lost most of a cluster is cut off himself.
+    """
+    lost = snap.lost.get(owner)
+    if lost is None or lost.ending is not Ending.TIMED_OUT or _cut_off(topology):
+        return None
+    view = snap.views.get(lost.pod)
+    if isinstance(view, Unreachable) and view.refused:  # the machine is back, and without it
+        return None
+    if not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+        return None
+    rows = [row for v in _views(topology) if (row := v.peer(owner)) is not None]
+    if any(row.pong_age is not None and row.pong_age < lost.seconds + HEARD_SECONDS for row in rows):
+        return None
+    why = f"the machine of {lost.pod} has fallen silent (towards the operator, its replicas and every other node)"
+    return Lost(owner, why, lost.ip, unheard=True, proven=False)
+
+
+def _cut_off(topology: Topology) -> bool:
+    """More than half of the nodes do not answer, and nobody says in their place that they do not run."""
+    silent = sum(isinstance(m.view, Unreachable) and not m.view.refused for m in topology.members)
+    return 2 * silent > len(topology.members)
+
+
+def _proof(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """A replica that still hears the primary knows better than anybody."""
+    if any(r.link is None or r.link.up for r in replicas):
+        return None
+    hung_up = _hung_up(snap, owner, replicas)
+    if hung_up is not None:
+        return hung_up
+    addresses = _addresses(topology, owner)
+    for member in topology.members:
+        if member.pod.ip not in addresses:
+            continue
+        if member.node is not None:
+            return Lost(owner, f"{member.pod.name} has restarted as another, empty node", member.pod.ip)
+        proof = _terminated(snap, member, replicas)
+        return Lost(owner, proof, member.pod.ip) if proof else None
+    return _vanished(snap, topology, owner, replicas)
+
+
+def _hung_up(snap: Snapshot, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Established connections from two sides were closed at the same time, and nobody listens there any more (S10 b).
+
+    Who was only hung up on (CLIENT KILL, another ACL) would be let in again; who is only kept out by a network policy
+    keeps the connections that he has.
+    """
+    lost = snap.lost.get(owner)
+    if lost is None or lost.ending is not Ending.CLOSED:
+        return None
+    if not any(r.link is not None and _ended_together(r.link, lost) for r in replicas):
+        return None
+    view = snap.views.get(lost.pod)
+    refused = isinstance(view, Unreachable) and view.refused
+    if any(p.uid == lost.uid for p in snap.pods) and not refused:
+        return None
+    now = "nobody listens there any more" if refused else "its pod is gone"
+    why = f"the process in {lost.pod} has ended (it closed its connections to the operator and to a replica; {now})"
+    return Lost(owner, why, lost.ip, lost)
+
+
+def _ended_together(link: ReplicaLink, lost: LostConnection) -> bool:
+    """One end of the process explains both."""
+    if link.up or link.down_seconds is None or link.down_seconds < 0:
+        return False
+    return -READING_SECONDS <= link.down_seconds - lost.seconds <= APART_SECONDS
+
+
+def _terminated(snap: Snapshot, member: Member, replicas: Sequence[NodeView]) -> str | None:
+    """The kubelet reports that the container that ran the primary has terminated, and its successor never linked up
+    (S10 a).
+    """
+    container = member.pod.container
+    if container is None or not container.last_termination:
+        return None
+    proof = f"the kubelet reports that the container of {member.pod.name} terminated ({container.last_termination})"
+    if container.state is ContainerState.TERMINATED:
+        return proof
+    if container.started_at is None:
+        return None
+    running_for = snap.now - container.started_at
+    links_down = min((r.link.down_seconds or 0 for r in replicas if r.link is not None), default=0)
+    # whole seconds on both sides: one second of rounding each; a link that outlived the start proves nothing
+    if isinstance(member.view, Unreachable) and links_down >= max(running_for - 2, 1) and container.restarts > 0:
+        return proof
+    return None
+
+
+def _vanished(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """No pod has the primary's address any more; every kubelet reports, so none runs it unseen."""
+    if not topology.all_known or not all(h.ready for h in snap.hosts.values()):
+        return None
+    if any(r.link is None or (r.link.down_seconds or 0) < SILENCE_SECONDS for r in replicas):
+        return None
+    if not all((p := v.peer(owner)) is None or p.suspected or not p.connected for v in _views(topology)):
+        return None
+    return Lost(owner, "its pod is gone, every Kubernetes node reports, and no member has heard of it", None)
+
+
+def _addresses(topology: Topology, owner: NodeId) -> set[str]:
+    """Where the others have it."""
+    return {row.ip for v in _views(topology) if (row := v.peer(owner)) is not None and row.ip}
+
+
+def _views(topology: Topology) -> list[NodeView]:
+    return [m.node for m in topology.members if m.node is not None]
