@@ -20,10 +20,10 @@ Owner = tuple[str, int]
 
 def owners(client: Redis) -> dict[Owner, int]:
     """Number of slots of each primary, by address."""
-    rows: Any = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+    rows: Any = client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
     found: dict[Owner, int] = {}
-    for (first, last), row in rows.items():
-        address = row["primary"][:2]
+    for first, last, (host, port, *_), *_ in rows:
+        address = (str(host), int(port))
         found[address] = found.get(address, 0) + last - first + 1
     return found
 
