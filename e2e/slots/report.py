@@ -22,9 +22,8 @@ def owners(client: Redis) -> dict[Owner, int]:
     """Number of slots of each primary, by address."""
     rows: Any = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
     found: dict[Owner, int] = {}
-    for (first, last), row in rows.items():
-        address = row["primary"][:2]
-        found[address] = found.get(address, 0) + last - first + 1
+    for first, last, (host, port, *_), *_ in rows:
+        found[host, port] = found.get((host, port), 0) + last - first + 1
     return found
 
 
@@ -51,6 +50,7 @@ def main() -> None:
         socket_timeout=SECONDS,
         socket_connect_timeout=SECONDS,
     )
+    client.set_response_callback("CLUSTER SLOTS", list)  # as the engine says it, whatever the library makes of it
     first, said = reached(client), None
     while True:
         now = owners(client)
