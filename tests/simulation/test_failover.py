@@ -52,6 +52,10 @@ def test_killed_primary_is_replaced_before_its_kubelet_reports(
     assert until_replaced(world, box) < PROCESS_SECONDS
     running.recovers()
     assert not world.watch.losses
+    told = world.cluster(running.ref)["status"]["lastFailover"]
+    assert (told["from"], told["to"], told["cause"]) == (box.key.name, world.primary(0).key.name, "ProcessEnded")
+    assert 0 < told["writeUnavailableMilliseconds"] < 1000 * PROCESS_SECONDS
+    assert {"PrimaryLost", "ReplicaPromoted"} <= {reason for _, reason, _ in world.recorder.events}
 
 
 def test_two_primaries_killed_at_once_are_replaced_without_a_quorum(world: World) -> None:

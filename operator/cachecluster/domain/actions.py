@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from cachecluster.api.spec import AuthMode, EngineVersion
+from cachecluster.domain.loss import Lost
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import Manifest, NodeId, ObjectKey, Parameters, Role
 
@@ -181,17 +182,9 @@ class Promote:
     disruptive: ClassVar[bool] = True
     shard: int
     node: Target
-    lost: NodeId
     kind: FailoverKind
     """Force with a reachable quorum, else Takeover."""
-    why: str
-    """For people."""
-    address: str | None
-    """Whoever answers there as ``lost`` shows that it is not. None: it answers, and serves nobody."""
-    unheard: bool = False
-    """Its links may seem to be up still: it is enough that nothing comes over them."""
-    host: str | None = None
-    """The Kubernetes node that is gone or out of service, if that is the proof."""
+    lost: Lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,72 +1,19 @@
 """What proves that a primary's process is dead, and what merely looks like it (S1, S10)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from cachecluster.domain.snapshot import (
-    ContainerState,
-    Ending,
-    LostConnection,
-    NodeId,
-    NodeView,
-    ReplicaLink,
-    Snapshot,
-    Unreachable,
-)
+from cachecluster.api.reasons import FailoverCause
+from cachecluster.domain.loss import Lost, ended_together, has_fallen_silent
+from cachecluster.domain.snapshot import ContainerState, Ending, NodeId, NodeView, Snapshot, Unreachable
 from cachecluster.domain.topology import Member, Shard, Topology
 
 SILENCE_SECONDS: Final = 10
 """For so long must every replica have lost a primary whose pod has vanished (2 x node timeout)."""
-APART_SECONDS: Final = 2
-"""A replica's link ended with the process although it seems to have ended this much before our connection: it tells
-whole seconds.
-"""
-READING_SECONDS: Final = 5
-"""So much longer a replica may be busy with what has come before it sees the end."""
-QUIET_SECONDS: Final = 2
-"""For so long a replica has not heard of a primary whose machine has fallen silent."""
 HEARD_SECONDS: Final = 1.5
 """A node that has heard of the primary less long before our connection timed out has heard it later than our kernel,
 which waits 2.5 s. The difference allows for clocks, of which gossip compares two.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A primary that is gone, and how we know."""
-
-    node_id: NodeId
-    why: str
-    """For people."""
-    address: str | None
-    """Where it was: whoever answers there as this node shows that it lives."""
-    connection: LostConnection | None = None
-    """The operator's, where its end is part of the proof: then only a replica can follow whose link ended with it."""
-    unheard: bool = False
-    """Nobody was told of its end: links may seem to be up still."""
-    proven: bool = True
-    """Its process has ended. False: its machine has fallen silent, and may go on unheard; that takes the consent of the
-    other primaries, without whom it stops by itself.
-    """
-    host: str | None = None
-    """The Kubernetes node that is gone or out of service, if that is the proof."""
-
-    def is_over(self, link: ReplicaLink) -> bool:
-        """The replica has taken in all that came of the primary."""
-        if self.unheard:
-            return has_fallen_silent(link)
-        return not link.up and (self.connection is None or _ended_together(link, self.connection))
-
-
-def quiet_seconds(link: ReplicaLink) -> int:
-    """Since when the replica has not heard of its primary, which speaks every second (repl-ping-replica-period)."""
-    return (link.last_io_seconds if link.up else link.down_seconds) or 0
-
-
-def has_fallen_silent(link: ReplicaLink) -> bool:
-    """The replica hears nothing of its primary."""
-    return quiet_seconds(link) >= QUIET_SECONDS
 
 
 def loss_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> Lost | None:
@@ -97,8 +44,9 @@ def _host_gone(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequ
     if host is not None and not host.out_of_service:
         return None
     state = "is gone" if host is None else "is out of service"
-    address = lost.ip if lost is not None else pods[0].ip
-    return Lost(owner, f"Kubernetes node {name}, on which it ran, {state}", address, unheard=True, host=name)
+    why = f"Kubernetes node {name}, on which its primary ran, {state}"
+    pod, address = (lost.pod, lost.ip) if lost is not None else (pods[0].name, pods[0].ip)
+    return Lost(owner, FailoverCause.NODE_OUT_OF_SERVICE, why, pod, address, lost, unheard=True, host=name)
 
 
 def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
@@ -117,7 +65,7 @@ def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequen
     if any(row.pong_age is not None and row.pong_age < lost.seconds + HEARD_SECONDS for row in rows):
         return None
     why = f"the machine of {lost.pod} has fallen silent (towards the operator, its replicas and every other node)"
-    return Lost(owner, why, lost.ip, unheard=True, proven=False)
+    return Lost(owner, FailoverCause.MACHINE_SILENT, why, lost.pod, lost.ip, lost, unheard=True, proven=False)
 
 
 def _cut_off(topology: Topology) -> bool:
@@ -138,9 +86,9 @@ def _proof(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence
         if member.pod.ip not in addresses:
             continue
         if member.node is not None:
-            return Lost(owner, f"{member.pod.name} has restarted as another, empty node", member.pod.ip)
-        proof = _terminated(snap, member, replicas)
-        return Lost(owner, proof, member.pod.ip) if proof else None
+            why = f"{member.pod.name} has restarted as another, empty node"
+            return Lost(owner, FailoverCause.RESTARTED_EMPTY, why, member.pod.name, member.pod.ip)
+        return _terminated(snap, owner, member, replicas)
     return _vanished(snap, topology, owner, replicas)
 
 
@@ -153,7 +101,7 @@ def _hung_up(snap: Snapshot, owner: NodeId, replicas: Sequence[NodeView]) -> Los
     lost = snap.lost.get(owner)
     if lost is None or lost.ending is not Ending.CLOSED:
         return None
-    if not any(r.link is not None and _ended_together(r.link, lost) for r in replicas):
+    if not any(r.link is not None and ended_together(r.link, lost) for r in replicas):
         return None
     view = snap.views.get(lost.pod)
     refused = isinstance(view, Unreachable) and view.refused
@@ -161,33 +109,27 @@ def _hung_up(snap: Snapshot, owner: NodeId, replicas: Sequence[NodeView]) -> Los
         return None
     now = "nobody listens there any more" if refused else "its pod is gone"
     why = f"the process in {lost.pod} has ended (it closed its connections to the operator and to a replica; {now})"
-    return Lost(owner, why, lost.ip, lost)
+    return Lost(owner, FailoverCause.PROCESS_ENDED, why, lost.pod, lost.ip, lost)
 
 
-def _ended_together(link: ReplicaLink, lost: LostConnection) -> bool:
-    """One end of the process explains both."""
-    if link.up or link.down_seconds is None or link.down_seconds < 0:
-        return False
-    return -READING_SECONDS <= link.down_seconds - lost.seconds <= APART_SECONDS
-
-
-def _terminated(snap: Snapshot, member: Member, replicas: Sequence[NodeView]) -> str | None:
+def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequence[NodeView]) -> Lost | None:
     """The kubelet reports that the container that ran the primary has terminated, and its successor never linked up
     (S10 a).
     """
-    container = member.pod.container
+    container, pod = member.pod.container, member.pod.name
     if container is None or not container.last_termination:
         return None
-    proof = f"the kubelet reports that the container of {member.pod.name} terminated ({container.last_termination})"
+    why = f"the kubelet reports that the container of {pod} terminated ({container.last_termination})"
+    lost = Lost(owner, FailoverCause.CONTAINER_TERMINATED, why, pod, member.pod.ip)
     if container.state is ContainerState.TERMINATED:
-        return proof
+        return lost
     if container.started_at is None:
         return None
     running_for = snap.now - container.started_at
     links_down = min((r.link.down_seconds or 0 for r in replicas if r.link is not None), default=0)
     # whole seconds on both sides: one second of rounding each; a link that outlived the start proves nothing
     if isinstance(member.view, Unreachable) and links_down >= max(running_for - 2, 1) and container.restarts > 0:
-        return proof
+        return lost
     return None
 
 
@@ -199,7 +141,8 @@ def _vanished(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Seque
         return None
     if not all((p := v.peer(owner)) is None or p.suspected or not p.connected for v in _views(topology)):
         return None
-    return Lost(owner, "its pod is gone, every Kubernetes node reports, and no member has heard of it", None)
+    why = "the pod of its primary is gone, every Kubernetes node reports, and no member has heard of it"
+    return Lost(owner, FailoverCause.POD_GONE, why)
 
 
 def _addresses(topology: Topology, owner: NodeId) -> set[str]:

@@ -213,8 +213,10 @@ class LostConnection:
     host: str | None
     """Kubernetes node of that pod."""
     ending: Ending
+    at: float
+    """By the clock of the failure detector."""
     seconds: float
-    """Since then, when the snapshot was taken, by a clock that nobody sets."""
+    """Since then, when the snapshot was taken."""
 
 
 class ContainerState(StrEnum):

@@ -19,6 +19,7 @@ from cachecluster.api.status import (
 )
 from cachecluster.domain.actions import ExpandVolume, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.failovers import last_failover
 from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.pending import are_resized, outdated, pending_modifications, unset_parameters
@@ -98,6 +99,7 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
         shards=_shards(snap, topology, resharding),
         effective=_effective(snap, topology, rolled[1] == "True"),
         resharding=resharding,
+        last_failover=last_failover(snap, outcomes),
         last_handled_failover=handled_failover(snap, topology),
         pending_modifications=pending_modifications(snap, topology),
     )

@@ -12,11 +12,10 @@ from contextlib import ExitStack
 from typing import Final, cast
 
 from cachecluster.api import names
+from cachecluster.domain.loss import SILENT_SECONDS
 from cachecluster.domain.snapshot import Ending, NodeId
 from cachecluster.engines.client import NobodyListens, NodeDenied, NodeRefused, NodeUnreachable
 
-SILENT_SECONDS: Final = 2.5
-"""Without a sign of life from the other machine for so long, the connection has timed out."""
 _OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1),

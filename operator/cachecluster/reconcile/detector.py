@@ -81,7 +81,7 @@ class Detector:
         now = self._clock()
         self._ends = {i: e for i, e in self._ends.items() if now - e.at < REMEMBERED_SECONDS}
         return {
-            i: LostConnection(t.pod, t.uid, t.ip, e.wire.host, e.ending, now - e.at)
+            i: LostConnection(t.pod, t.uid, t.ip, e.wire.host, e.ending, e.at, now - e.at)
             for i, e in self._ends.items()
             for t in [e.wire.target]
         }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final, assert_never
 
@@ -89,6 +90,12 @@ def _side_by_side(step: Do) -> tuple[type[Action], str]:
 
 
 async def _carry_out(step: Do, context: Context, alarm: asyncio.Event) -> Outcome:
+    began = context.deps.clock()
+    outcome = await _attempt(step, context, alarm)
+    return replace(outcome, began=began, ended=context.deps.clock())
+
+
+async def _attempt(step: Do, context: Context, alarm: asyncio.Event) -> Outcome:
     work = _dispatch(step.action, context)
     try:
         keys_moved = await (unless(alarm, work) if isinstance(step.action, GIVES_WAY) else work)

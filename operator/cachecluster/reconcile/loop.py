@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import Promote
 from cachecluster.domain.plan import Outcome
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.kube.api import KubeError, Throttled
@@ -173,7 +174,12 @@ class _Looker:
     def _count(self, result: PassResult) -> None:
         for done in result.outcomes:
             state = _state(done)
-            self.metrics.action(type(done.step.action).__name__, state, done.step.reason.value)
+            action = done.step.action
+            self.metrics.action(type(action).__name__, state, done.step.reason.value)
+            if isinstance(action, Promote) and done.error is None:
+                since = action.lost.since
+                seen = None if since is None else done.began - since
+                self.metrics.failover(action.lost.cause.value, action.kind.value, seen, done.ended - done.began)
 
     async def _report(self, bug: Exception) -> None:
         """Tell the user that it is not their fault. An unknown error's text may quote anything: not for an Event."""

@@ -21,8 +21,8 @@ from cachecluster.domain.actions import (
     SwitchOver,
     Target,
 )
-from cachecluster.domain.death import has_fallen_silent
 from cachecluster.domain.live_parameters import lacking
+from cachecluster.domain.loss import Lost, has_fallen_silent
 from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink, Role
@@ -143,11 +143,11 @@ async def promote(action: Promote, context: Context) -> None:
     Not on one that is to go: what it would take in until then might be lost with it.
     """
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node, stays=True) as client:
-        await asyncio.gather(_check_is_lost(action, context), _check_host_is_gone(action.host, context))
+        await asyncio.gather(_check_is_lost(action.lost, context), _check_host_is_gone(action.lost.host, context))
         view = await client.view()
         if view.role is Role.PRIMARY:
             return  # elected meanwhile
-        if view.myself.primary_id != action.lost or view.link is None or not _is_over(action, view.link):
+        if view.myself.primary_id != action.lost.node_id or view.link is None or not _is_over(action.lost, view.link):
             raise Doubt(f"{action.node.pod} is not what it was: it follows another primary or its link is back")
         context.require_leadership()
         await client.failover(action.kind)
@@ -155,25 +155,25 @@ async def promote(action: Promote, context: Context) -> None:
             raise Doubt(f"{action.node.pod} was not elected")
 
 
-def _is_over(action: Promote, link: ReplicaLink) -> bool:
+def _is_over(lost: Lost, link: ReplicaLink) -> bool:
     """Nothing more comes from the primary, and what came was complete."""
-    return link.ever_synced and (not link.up or (action.unheard and has_fallen_silent(link)))
+    return link.ever_synced and (not link.up or (lost.unheard and has_fallen_silent(link)))
 
 
-async def _check_is_lost(action: Promote, context: Context) -> None:
+async def _check_is_lost(lost: Lost, context: Context) -> None:
     """Raises Doubt if the primary answers after all."""
-    if action.address is None or context.passwords is None:
+    if lost.address is None or context.passwords is None:
         return
     try:
         async with (
             asyncio.timeout(LAST_LOOK_SECONDS),
-            context.deps.nodes.connect(action.address, context.passwords.operator) as former,
+            context.deps.nodes.connect(lost.address, context.passwords.operator) as former,
         ):
             found = await former.node_id()
     except (NodeError, TimeoutError):
         return
-    if found == action.lost:
-        raise Doubt(f"the node at {action.address} answers again")
+    if found == lost.node_id:
+        raise Doubt(f"the node at {lost.address} answers again")
 
 
 async def _check_host_is_gone(name: str | None, context: Context) -> None:

@@ -9,8 +9,9 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
-from cachecluster.domain.actions import Configure, ResizePod, SetUsers
+from cachecluster.domain.actions import Configure, Promote, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.failovers import promotion_news
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
 from cachecluster.domain.progress import resharding_before, resharding_news
@@ -114,6 +115,10 @@ async def _announce(
             log.info(step.message, extra=extra)
             kind: EventType = "Warning" if step.reason in STALLING else "Normal"
             await deps.events.record(snap.ref, kind, step.reason, step.message)
+            if isinstance(step.action, Promote):
+                news = promotion_news(outcome, step.action)
+                log.info(news, extra={**extra, "reason": Reason.REPLICA_PROMOTED.value})
+                await deps.events.record(snap.ref, "Normal", Reason.REPLICA_PROMOTED, news)
         else:
             log.warning("%s: %s", step.message, outcome.error, extra=extra)
     warnings = {(b.reason.value, b.message) for b in plan.blocks}

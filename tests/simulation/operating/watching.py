@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from cachecluster.domain.loss import SILENT_SECONDS
 from cachecluster.domain.snapshot import Ending
-from cachecluster.engines.idle import SILENT_SECONDS
 from tests.simulation.engine.network import OPERATOR, Network
 from tests.simulation.engine.node import Node
 from tests.simulation.operating.faults import Interference

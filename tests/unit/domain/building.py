@@ -31,6 +31,8 @@ from cachecluster.domain.snapshot import (
 )
 
 NOW = 1_000_000.0
+CLOCK = 500.0
+"""The same moment by the clock of the failure detector."""
 REF = ClusterRef("shop", "cart", "uid-cart")
 
 
@@ -174,7 +176,8 @@ class Cluster:
     def with_end(self, shard: int, ordinal: int, ending: Ending, seconds: float = 0.1) -> "Cluster":
         """The same cluster after the operator's connection to one node has ended."""
         node = next(n for n in self.nodes if (n.shard, n.ordinal) == (shard, ordinal))
-        connection = LostConnection(node.name, f"uid-{node.name}", node.ip, node.host_name, ending, seconds)
+        at = CLOCK - seconds
+        connection = LostConnection(node.name, f"uid-{node.name}", node.ip, node.host_name, ending, at, seconds)
         return replace(self, lost={**self.lost, node.node_id: connection})
 
     def with_node(self, shard: int, ordinal: int, **changes: Any) -> "Cluster":

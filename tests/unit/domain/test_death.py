@@ -25,7 +25,7 @@ def killed(shards: int = 3, replicas: int = 1, *, seconds: float = 0.1, **replic
 class TestProcess:
     def test_s10_connections_that_were_closed_on_two_sides_are_proof(self) -> None:
         [promote] = of_type(killed(), Promote)
-        assert (promote.node.pod, promote.lost, promote.address) == ("cart-0-1", "id-0-0-0", "10.0.0.0")
+        assert (promote.node.pod, promote.lost.node_id, promote.lost.address) == ("cart-0-1", "id-0-0-0", "10.0.0.0")
         assert promote.kind is FailoverKind.FORCE
 
     def test_s10_takeover_where_nobody_is_left_to_vote(self) -> None:
@@ -111,7 +111,7 @@ def silent(shards: int = 3, replicas: int = 1, *, seconds: float = 0.1, **replic
 class TestMachine:
     def test_a_machine_that_nobody_hears_is_replaced_by_votes(self) -> None:
         [promote] = of_type(silent(), Promote)
-        assert (promote.node.pod, promote.kind, promote.unheard) == ("cart-0-1", FailoverKind.FORCE, True)
+        assert (promote.node.pod, promote.kind, promote.lost.unheard) == ("cart-0-1", FailoverKind.FORCE, True)
 
     @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 2)])
     def test_s10_silence_is_no_proof_where_nobody_can_vote(self, shape: tuple[int, int]) -> None:
@@ -162,7 +162,7 @@ class TestMachine:
         for hosts in ({**snap.hosts, "host-a": off}, deleted):
             [step] = [s for s in plan(replace(snap, hosts=hosts)).steps if isinstance(s.action, Promote)]
             assert isinstance(step.action, Promote)
-            assert (step.action.kind, step.action.host) == (FailoverKind.TAKEOVER, "host-a")
+            assert (step.action.kind, step.action.lost.host) == (FailoverKind.TAKEOVER, "host-a")
 
     def test_s10_that_word_does_not_count_against_a_replica_that_hears_its_primary(self) -> None:
         snap = silent(1, 1, last_io=0).snapshot()
@@ -171,4 +171,4 @@ class TestMachine:
     def test_that_word_is_enough_for_an_operator_that_has_never_been_connected(self) -> None:
         snap = replace(silent(1, 1).snapshot(), lost={})
         steps = plan(replace(snap, hosts={k: h for k, h in snap.hosts.items() if k != "host-a"})).steps
-        assert [s.action.host for s in steps if isinstance(s.action, Promote)] == ["host-a"]
+        assert [s.action.lost.host for s in steps if isinstance(s.action, Promote)] == ["host-a"]

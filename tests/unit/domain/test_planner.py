@@ -234,7 +234,7 @@ class TestPromotion:
         cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
         [promote] = of_type(cluster.with_node(0, 1, up=False, down_seconds=2), Promote)
         assert promote.kind is FailoverKind.TAKEOVER  # one shard: nobody is left to vote
-        assert "137" in promote.why
+        assert "137" in promote.lost.why
 
     def test_s1_a_link_that_outlived_the_container_start_is_no_proof(self) -> None:
         container = Container(ContainerState.RUNNING, "", "", 1, NOW - 60, "Error, exit code 137", 137)

@@ -105,7 +105,7 @@ async def test_any_other_node_is_given_its_time(monkeypatch: pytest.MonkeyPatch,
 
 
 def ended(seconds: float) -> LostConnection:
-    return LostConnection("cart-1-0", "uid-1", "10.0.0.2", "n1", Ending.CLOSED, seconds)
+    return LostConnection("cart-1-0", "uid-1", "10.0.0.2", "n1", Ending.CLOSED, 0.0, seconds)
 
 
 async def test_a_silent_node_does_not_hold_up_what_a_lost_connection_calls_for() -> None:

@@ -9,7 +9,9 @@ from typing import Any, cast
 import pytest
 
 from cachecluster.api import names
+from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.actions import FailoverKind, Promote, Target
+from cachecluster.domain.loss import Lost
 from cachecluster.domain.snapshot import NodeId, NodeView, Role
 from cachecluster.engines.client import NobodyListens, NodeClient, NodeUnreachable
 from cachecluster.kube.api import NotFound
@@ -21,7 +23,8 @@ from tests.unit.domain.building import REF, formed
 
 HEIR = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"))
 LOST = NodeId("id-0-0-0")
-PROMOTE = Promote(0, HEIR, LOST, FailoverKind.FORCE, "it is dead", "10.0.0.0")
+LOSS = Lost(LOST, FailoverCause.PROCESS_ENDED, "it is dead", "cart-0-0", "10.0.0.0")
+PROMOTE = Promote(0, HEIR, FailoverKind.FORCE, LOSS)
 
 
 def view(**changes: Any) -> NodeView:
@@ -131,7 +134,7 @@ async def test_s10_an_heir_that_is_not_what_it_was_is_not_promoted(changes: dict
 @pytest.mark.parametrize("last_io", [1, 2])
 async def test_s10_an_heir_that_hears_a_silent_primary_again_is_not_promoted(last_io: int) -> None:
     stage = Stage(heir=Heir(view(up=True, down_seconds=None, last_io=last_io)), former=TimeoutError())
-    silent = replace(PROMOTE, unheard=True)
+    silent = replace(PROMOTE, lost=replace(LOSS, unheard=True))
     if last_io < 2:
         with pytest.raises(Doubt, match="not what it was"):
             await stage.promote(silent)
@@ -147,7 +150,7 @@ async def test_an_heir_whose_pod_is_being_deleted_is_not_promoted() -> None:
 @pytest.mark.parametrize("taints", [None, [names.TAINT_OUT_OF_SERVICE], ["node.kubernetes.io/unreachable"]])
 async def test_s10_a_kubernetes_node_that_is_there_after_all_is_no_proof(taints: list[str] | None) -> None:
     stage = Stage(heir=Heir(view(up=True, down_seconds=None, last_io=9)), taints=taints)
-    action = replace(PROMOTE, unheard=True, host="host-a")
+    action = replace(PROMOTE, lost=replace(LOSS, unheard=True, host="host-a"))
     if taints == ["node.kubernetes.io/unreachable"]:
         with pytest.raises(Doubt, match="host-a is there"):
             await stage.promote(action)

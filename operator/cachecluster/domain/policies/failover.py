@@ -5,8 +5,9 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import FailoverKind, Promote
-from cachecluster.domain.death import Lost, loss_of, quiet_seconds
+from cachecluster.domain.death import loss_of
 from cachecluster.domain.heirs import best_heir
+from cachecluster.domain.loss import Lost, quiet_seconds
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.quarantine import end_quarantine
 from cachecluster.domain.policies.situation import Situation
@@ -45,9 +46,7 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
             f"{heir.pod.name}. It is promoted once that process is proven to have ended"
         )
         return Wait(Reason.NODE_UNREACHABLE, message, 0.5)
-    action = Promote(
-        shard.index, heir.target, lost.node_id, kind, lost.why, lost.address, unheard=lost.unheard, host=lost.host
-    )
+    action = Promote(shard.index, heir.target, kind, lost)
     return Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.why}; {heir.pod.name} has its data")
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from cachecluster.api.reasons import Reason
+from cachecluster.api.reasons import FailoverCause, Reason
 from cachecluster.domain.actions import FailoverKind, Promote, Release
 from cachecluster.domain.heirs import has_strayed, knows_newest
+from cachecluster.domain.loss import Lost
 from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import NodeView, Role
@@ -44,9 +45,10 @@ def _judge(now: Situation, shard: Shard, member: Member, view: NodeView) -> Iter
             Release(member.target), Reason.RELEASING_QUARANTINE, f"{pod} has the newest data of shard {shard.index}"
         )
     elif knows_newest(now.topology, heir.node, view.node_id):
-        proof = f"{pod} has restarted from older data and serves nobody"
-        action = Promote(shard.index, heir.target, view.node_id, FailoverKind.TAKEOVER, proof, None)
-        yield Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {proof}; {heir.pod.name} has newer data")
+        why = f"{pod} has restarted from older data and serves nobody"
+        lost = Lost(view.node_id, FailoverCause.OLDER_DATA, why, pod)
+        action = Promote(shard.index, heir.target, FailoverKind.TAKEOVER, lost)
+        yield Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {why}; {heir.pod.name} has newer data")
     else:
         message = f"shard {shard.index}: {heir.pod.name} has newer data than {pod} but does not know its slots yet"
         yield Wait(Reason.RELEASING_QUARANTINE, message, 0.5)
