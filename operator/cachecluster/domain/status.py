@@ -139,11 +139,18 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
         return kind, "False", reason, f"slots {topology.uncovered} have no primary that answers"
     unsure = [s.primary.pod.name for s in topology.shards if s.primary and not _state_ok(s)]
     if unsure:
-        return kind, "False", Reason.FORMING, f"{', '.join(unsure)} does not see the whole cluster yet"
-    if _was(snap, ConditionType.READY) != "True" and not all(s.empty or s.healthy for s in topology.shards):
+        reason = Reason.SLOTS_UNCOVERED if _has_been_ready(snap) else Reason.FORMING
+        return kind, "False", reason, f"{', '.join(unsure)} does not see the whole cluster yet"
+    if not _has_been_ready(snap) and not all(s.empty or s.healthy for s in topology.shards):
         return kind, "False", Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
     serving = sum(s.primary is not None for s in topology.shards)
     return kind, "True", Reason.CLUSTER_READY, f"{serving} shards serve all slots"
+
+
+def _has_been_ready(snap: Snapshot) -> bool:
+    """A new cluster is ready with all its replicas; one that has lost some since is as soon as its slots are served."""
+    before = _previous(snap, ConditionType.READY)
+    return before is not None and before["reason"] not in {Reason.FORMING, Reason.SYNCING_REPLICA}
 
 
 def _state_ok(shard: Shard) -> bool:
@@ -254,11 +261,6 @@ def _headline(plan: Plan, blocks: Sequence[Block], ready: Judgement) -> tuple[Re
 def _previous(snap: Snapshot, kind: ConditionType) -> Manifest | None:
     conditions = snap.status.get("conditions", ())
     return next((c for c in conditions if c.get("type") == kind), None)
-
-
-def _was(snap: Snapshot, kind: ConditionType) -> str:
-    before = _previous(snap, kind)
-    return str(before["status"]) if before else "Unknown"
 
 
 def _condition(snap: Snapshot, judgement: Judgement) -> Condition:
