@@ -109,7 +109,8 @@ def test_killed_primary_is_replaced_while_slots_move(world: World, version: str)
     running = Running(world, version=version)
     box = world.primary(2)
     world.edit(running.ref, lambda spec: spec["topology"].update(shards=4))
-    world.until(lambda: any(n.migrating or n.jobs for n in world.watch.living("cart")), "slots are on the move", 60)
+    moving = lambda: any(n.migrating or n.jobs for n in world.watch.living("cart"))  # noqa: E731
+    world.until(moving, "slots are on the move", 60, step=0.002)
     world.kubelets.kill(box)
     assert until_replaced(world, box, 2) < PROCESS_SECONDS
     world.wait(1)

@@ -272,13 +272,13 @@ class World:
         self.loop.run_forever()
         self.check()
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 300.0) -> float:
-        """Let time pass until it is so; how long that took. Raises AssertionError after ``seconds``."""
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 300.0, *, step: float = 0.1) -> float:
+        """Let time pass in steps until it is so; how long that took. Raises AssertionError after ``seconds``."""
         began = self.loop.time()
         while not condition():
             if self.loop.time() - began > seconds:
                 raise AssertionError(self.report(f"not so after {seconds:.0f} s: {what}"))
-            self.wait(0.1)
+            self.wait(step)
         return self.loop.time() - began
 
     def write(self, ref: ClusterRef) -> Writer:
