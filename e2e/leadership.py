@@ -1,8 +1,9 @@
 """The operator process that leads, and how to kill exactly that one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from e2e.diagnosis import OPERATOR_NAMESPACE, explain
 from e2e.kube import Kube, wait
@@ -36,17 +37,23 @@ class Leadership:
 
     def holder(self) -> str:
         """Identity of the process that holds it; empty if nobody does."""
-        return str(self.kube.get("Lease", OPERATOR_NAMESPACE, LEASE)["spec"].get("holderIdentity") or "")
+        return str(self._lease().get("holderIdentity") or "")
+
+    def _lease(self) -> Mapping[str, Any]:
+        return dict(self.kube.get("Lease", OPERATOR_NAMESPACE, LEASE)["spec"])
 
     def next(self, after: Leader | None = None) -> Leader:
-        """Wait until a process leads, another one than `after`."""
+        """Wait until a process leads, other than `after`, that renews its Lease: the holder may be dead."""
         former = after.identity if after is not None else ""
-        identity = wait(
-            "a process of the operator leads",
-            lambda: holder if (holder := self.holder()) != former else None,
-            TAKE_OVER_SECONDS,
-            lambda: explain(self.kube, OPERATOR_NAMESPACE),
-        )
+        first = self._lease() if after is None else {}
+
+        def leads() -> str | None:
+            lease = self._lease()
+            holder = str(lease.get("holderIdentity") or "")
+            return holder if holder != former and lease.get("renewTime") != first.get("renewTime") else None
+
+        why = partial(explain, self.kube, OPERATOR_NAMESPACE)
+        identity = wait("a process of the operator leads", leads, TAKE_OVER_SECONDS, why)
         pod = identity.partition("_")[0]
         return Leader(identity, self.faults.aim(OPERATOR_NAMESPACE, pod, CONTAINER))
 

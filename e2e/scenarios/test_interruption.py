@@ -61,6 +61,7 @@ def test_operator_killed_again_and_again_during_formation(
 ) -> None:
     kube = installation.kube
     cart = Cluster(kube, here, "cart")
+    until_operator_ready(kube)
     assassin = Assassin(Leadership(kube, faults), cart)
     cart.apply(small_spec(shards=3, replicas=1))
     for moment in formation(cart):
