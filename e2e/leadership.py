@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from e2e.diagnosis import OPERATOR_NAMESPACE, explain
 from e2e.kube import Kube, wait
-from e2e.platform import Faults
+from e2e.platform import Faults, PlatformError
 
 LEASE: Final = "cachecluster-operator"
 CONTAINER: Final = "operator"
@@ -43,19 +43,35 @@ class Leadership:
         return dict(self.kube.get("Lease", OPERATOR_NAMESPACE, LEASE)["spec"])
 
     def next(self, after: Leader | None = None) -> Leader:
-        """Wait until a process leads, other than `after`, that renews its Lease: the holder may be dead."""
-        former = after.identity if after is not None else ""
-        first = self._lease() if after is None else {}
+        """Wait until a process leads, other than `after`.
 
-        def leads() -> str | None:
+        Without `after` one that renews its Lease once it has been found: the Lease may name one that has ended.
+        """
+        former = after.identity if after is not None else ""
+        found: dict[str, tuple[Leader, str]] = {}
+
+        def leads() -> Leader | None:
             lease = self._lease()
-            holder = str(lease.get("holderIdentity") or "")
-            return holder if holder != former and lease.get("renewTime") != first.get("renewTime") else None
+            holder, renewed = str(lease.get("holderIdentity") or ""), str(lease.get("renewTime"))
+            if not holder or holder == former:
+                return None
+            if holder not in found:
+                leader = self._aim(holder)
+                if leader is None or after is not None:
+                    return leader
+                found[holder] = leader, renewed
+            leader, then = found[holder]
+            return leader if renewed != then else None
 
         why = partial(explain, self.kube, OPERATOR_NAMESPACE)
-        identity = wait("a process of the operator leads", leads, TAKE_OVER_SECONDS, why)
-        pod = identity.partition("_")[0]
-        return Leader(identity, self.faults.aim(OPERATOR_NAMESPACE, pod, CONTAINER))
+        return wait("a process of the operator leads", leads, TAKE_OVER_SECONDS, why)
+
+    def _aim(self, identity: str) -> Leader | None:
+        """None while it has no process: its container, or its pod, has just ended."""
+        try:
+            return Leader(identity, self.faults.aim(OPERATOR_NAMESPACE, identity.partition("_")[0], CONTAINER))
+        except PlatformError:
+            return None
 
     def kill(self, leader: Leader) -> None:
         """SIGKILL to it while it leads; fails if it led no more.
