@@ -16,7 +16,7 @@ from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import NodeId, NodeView, Role
-from cachecluster.engines.client import NodeClient, NodeDenied, NodeError, NodeRefused, NodeUnreachable
+from cachecluster.engines.client import NobodyListens, NodeClient, NodeDenied, NodeError, NodeRefused, NodeUnreachable
 from cachecluster.engines.valkey import COMMAND_SECONDS, CONNECT_SECONDS
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator, has_no_link, in_step, leads
 from tests.engines.harness.addresses import BUS_PORT, PORT, Addresses
@@ -265,7 +265,7 @@ async def test_missing_right_is_a_denial(fleet: Nodes) -> None:
 
 @one_family
 async def test_nothing_listens(engine: EngineBinary) -> None:
-    with fails(NodeUnreachable, "connection refused", within=CONNECT_SECONDS):
+    with fails(NobodyListens, "connection refused", within=CONNECT_SECONDS):
         await connect(Addresses().take(), PASSWORDS.operator)
 
 
