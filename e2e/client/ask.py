@@ -7,12 +7,15 @@ Configured by the connection Secret's keys in the environment. Standard library 
     ask.py fill MEBIBYTES         write values of 64 KiB, that many in all, and say how many were accepted
     ask.py load COUNT             write that many small keys in pipelines, and say how many were accepted
     ask.py loaded COUNT           say how many of them hold what was written
+    ask.py seed EACH              write that many small keys into every slot, and say how many were accepted
+    ask.py seeded EACH            say how many of them hold what was written
     ask.py nodes                  each node's own view of the cluster
     ask.py ping                   PONG, or the class of the error
     ask.py ping-without-password  the same as somebody who has no credentials
     ask.py forbidden              what the engine answers to commands that the application must not run
 """
 
+import itertools
 import json
 import os
 import socket
@@ -22,10 +25,23 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.cluster import ClusterNode, RedisCluster
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 SECONDS = 3.0
 BATCH = 2000
+SLOTS: Final = 16384
+SEED: Final = """
+for i = 1, tonumber(ARGV[1]) do redis.call('SET', KEYS[1] .. i, i) end
+return tonumber(ARGV[1])
+"""
+SEEDED: Final = """
+local found = 0
+for i = 1, tonumber(ARGV[1]) do
+  if redis.call('GET', KEYS[1] .. i) == tostring(i) then found = found + 1 end
+end
+return found
+"""
 
 
 def setting(key: str) -> str:
@@ -109,6 +125,30 @@ def loaded(count: int) -> int:
     return found
 
 
+def in_every_slot(script: str, each: int) -> int:
+    """Sum of what the script says of each slot. One script a slot, so that a million keys take seconds."""
+    total = 0
+    for owner, tags in tags_by_owner().items():
+        pipeline = node(*owner).pipeline(transaction=False)
+        for tag in tags:
+            pipeline.eval(script, 1, f"seed:{{{tag}}}", str(each))
+        total += sum(pipeline.execute())
+    return total
+
+
+def tags_by_owner() -> dict[tuple[str, int], list[str]]:
+    """A hash tag for every slot, by the node that owns the slot."""
+    tags: dict[int, str] = {}
+    numbers = itertools.count()
+    while len(tags) < SLOTS:
+        tag = str(next(numbers))
+        tags.setdefault(key_slot(tag.encode()), tag)
+    owners: dict[tuple[str, int], list[str]] = {}
+    for slot, members in cluster().nodes_manager.slots_cache.items():
+        owners.setdefault((str(members[0].host), int(members[0].port)), []).append(tags[slot])
+    return owners
+
+
 def batches(count: int) -> Iterator[range]:
     """Numbers below `count`, some thousands at a time."""
     for start in range(0, count, BATCH):
@@ -160,6 +200,8 @@ QUESTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "fill": lambda mebibytes: fill(int(mebibytes)),
     "load": lambda number: load(int(number)),
     "loaded": lambda number: loaded(int(number)),
+    "seed": lambda each: in_every_slot(SEED, int(each)),
+    "seeded": lambda each: in_every_slot(SEEDED, int(each)),
     "nodes": nodes,
     "ping": lambda: ping(password=True),
     "ping-without-password": lambda: ping(password=False),

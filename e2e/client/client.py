@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from e2e.cluster import until_pod_ready
+from e2e.cluster import SLOTS, until_pod_ready
 from e2e.kube import Kube, Obj, wait
 from e2e.pods import client_pod
 
@@ -52,6 +52,14 @@ class Client:
     def loaded(self, count: int) -> int:
         """How many of them hold what was written."""
         return int(self.ask("loaded", str(count)))
+
+    def seed(self, each: int) -> None:
+        """Write so many small keys into every slot; every one must be accepted."""
+        assert self.ask("seed", str(each)) == SLOTS * each
+
+    def seeded(self, each: int) -> int:
+        """How many of them hold what was written."""
+        return int(self.ask("seeded", str(each)))
 
     def _reply(self, question: tuple[str, ...]) -> Obj:
         output = self.kube.execute(self.namespace, self.pod, "python", "/scripts/ask.py", *question, within=120)

@@ -36,6 +36,11 @@ class History:
         return self._sum("refused") + self._sum("indeterminate")
 
     @property
+    def errors(self) -> int:
+        """Requests of any kind that ended with an error, reads included."""
+        return sum(int(count) for s in self.summaries for count in s["errors"].values())
+
+    @property
     def longest_gap_milliseconds(self) -> int:
         """Longest time in which some writer could neither read nor write some shard."""
         return max(int(gap) for s in self.summaries for gap in s["longestGapMilliseconds"].values())

@@ -13,7 +13,7 @@ EDITS: Final[tuple[tuple[str, str, Obj], ...]] = (
     ("Service", "cart-nodes", {"spec": {"publishNotReadyAddresses": False}}),
     ("Secret", "cart-auth", {"data": {"password": "Z3Vlc3NlZA=="}}),
     ("Secret", "cart-connection", {"data": {"host": None}}),
-    ("Secret", "cart-acl", {"data": {"users.acl": ""}}),
+    ("Secret", "cart-acl", {"data": {"users-8.1.acl": ""}}),
     ("PodDisruptionBudget", "cart-primaries", {"spec": {"minAvailable": 0}}),
     ("PodDisruptionBudget", "cart-1-replicas", {"spec": {"minAvailable": 1}}),
     ("NetworkPolicy", "cart", {"spec": {"ingress": []}}),

@@ -8,9 +8,9 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -20,19 +20,29 @@ from e2e.localcluster.cluster import LocalCluster
 from e2e.localcluster.commands import wait_until
 from e2e.localcluster.instance import FABRIC, LocalClusterError
 from e2e.localcluster.machine import Machine
-from e2e.localcluster.pause import PAUSE_REF
 from e2e.localcluster.processes import process
 from e2e.localcluster.status import node_statuses, problems
+from e2e.webservers import (
+    SECONDS,
+    USER,
+    ZONE_LABEL,
+    allow_only,
+    apply,
+    fetch,
+    get,
+    inside,
+    kubectl,
+    node_of,
+    pod,
+    started,
+    until_ready,
+    web_service,
+    web_statefulset,
+)
 
 NAME: Final = "selftest"
 NODES: Final = 3
 ZONES: Final = 3
-SECONDS: Final = 120.0
-"""Upper bound of every wait."""
-ZONE_LABEL: Final = "topology.kubernetes.io/zone"
-USER: Final = 4711
-
-Manifest = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +62,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
 @pytest.fixture(scope="module")
 def web(cluster: LocalCluster) -> None:
     """A web server in each zone, with a volume each, as a user that is not root."""
-    apply(cluster, web_service(), web_statefulset())
+    apply(cluster, web_service(), web_statefulset(ZONES))
     until_ready(cluster, "web-0", "web-1", "web-2")
 
 
@@ -355,140 +365,3 @@ def leftovers(cluster: LocalCluster) -> list[str]:
             if f"{instance.state}/" in command or instance.netns("") in command:
                 found.append(command)
     return found
-
-
-def kubectl(cluster: LocalCluster, *args: str, stdin: str | None = None) -> str:
-    done = cluster.kubectl(*args, stdin=stdin)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def apply(cluster: LocalCluster, *objects: Manifest) -> None:
-    kubectl(cluster, "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-
-
-def get(cluster: LocalCluster, *args: str) -> Manifest:
-    found: Manifest = json.loads(kubectl(cluster, "get", *args, "-o", "json"))
-    return found
-
-
-def inside(cluster: LocalCluster, name: str, *command: str) -> str:
-    return kubectl(cluster, "exec", name, "--", *command).strip()
-
-
-def fetch(cluster: LocalCluster, source: str, host: str) -> str:
-    """What a web server answers to a Pod; empty if it does not."""
-    call = ("exec", source, "--", "timeout", "3", "wget", "-qO-", f"http://{host}:8080/")
-    return cluster.kubectl(*call).stdout
-
-
-def until_ready(cluster: LocalCluster, *names: str) -> None:
-    wait_for(f"{', '.join(names)} ready", lambda: all(is_ready(cluster, name) for name in names), cluster)
-
-
-def is_ready(cluster: LocalCluster, name: str) -> bool:
-    found = cluster.kubectl("get", "pod", name, "-o", "json")
-    if found.returncode != 0:
-        return False
-    facts: Manifest = json.loads(found.stdout)
-    conditions = {c["type"]: c["status"] for c in facts["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in facts["metadata"]
-
-
-def wait_for(what: str, probe: Callable[[], bool], cluster: LocalCluster) -> None:
-    try:
-        wait_until(what, probe, SECONDS)
-    except LocalClusterError as error:
-        events = cluster.kubectl("get", "events", "--sort-by=.lastTimestamp").stdout
-        raise AssertionError(f"{error}\n{events}") from error
-
-
-def node_of(cluster: LocalCluster, name: str) -> str:
-    return str(get(cluster, "pod", name)["spec"]["nodeName"])
-
-
-def started(cluster: LocalCluster, name: str) -> str | None:
-    """When the container that runs now was started; None while none does."""
-    statuses = get(cluster, "pod", name)["status"].get("containerStatuses", [])
-    return next((s["state"]["running"]["startedAt"] for s in statuses if "running" in s["state"]), None)
-
-
-def pod(name: str) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "securityContext": {"runAsUser": USER, "runAsNonRoot": True},
-            "containers": [{"name": "main", "image": PAUSE_REF}],
-        },
-    }
-
-
-def web_service(name: str = "web", *, headless: bool = True) -> Manifest:
-    spec: Manifest = {"selector": {"app": "web"}, "ports": [{"port": 8080}]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {**spec, "clusterIP": "None"} if headless else spec,
-    }
-
-
-def web_statefulset() -> Manifest:
-    serve = "hostname >> /data/index.html; exec httpd -f -p 8080 -h /data"
-    template: Manifest = {
-        "metadata": {"labels": {"app": "web"}},
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "securityContext": {"runAsUser": USER, "runAsNonRoot": True, "fsGroup": USER},
-            "topologySpreadConstraints": [
-                {
-                    "maxSkew": 1,
-                    "topologyKey": ZONE_LABEL,
-                    "whenUnsatisfiable": "DoNotSchedule",
-                    "labelSelector": {"matchLabels": {"app": "web"}},
-                }
-            ],
-            "containers": [
-                {
-                    "name": "web",
-                    "image": PAUSE_REF,
-                    "command": ["sh", "-c", serve],
-                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                    "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
-                }
-            ],
-        },
-    }
-    claim: Manifest = {
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": {"name": "web"},
-        "spec": {
-            "replicas": ZONES,
-            "serviceName": "web",
-            "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": template,
-            "volumeClaimTemplates": [claim],
-        },
-    }
-
-
-def allow_only(app: str) -> Manifest:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": "web"},
-        "spec": {
-            "podSelector": {"matchLabels": {"app": "web"}},
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": app}}}]}],
-        },
-    }

@@ -7,13 +7,12 @@ import pytest
 from e2e import client
 from e2e.client import Client
 from e2e.cluster import Cluster, small_spec
-from e2e.install import Installation, until_operator_ready
+from e2e.install import Installation
 from e2e.kube import Kube
 from e2e.recorder import Recorder
 
 GAP_MILLISECONDS = 15_000
 """Generous: what a shard may be without writes while its primary hands over on a busy machine."""
-KILLS = 8
 RESHARD_SECONDS = 600.0
 
 
@@ -80,32 +79,6 @@ def assert_nothing_of_the_left_shards(cart: Cluster) -> None:
     for kind in ("StatefulSet", "Pod", "PodDisruptionBudget"):
         names = [o["metadata"]["name"] for o in cart.kube.list(kind, cart.namespace)]
         assert not [n for n in names if n.startswith(("cart-3", "cart-4", "cart-5"))], names
-
-
-def test_operator_killed_again_and_again_while_slots_move(
-    installation: Installation, cart: Cluster, shopper: Client, recorder: Recorder
-) -> None:
-    shopper.write(3000, "killed")
-    with recorder.writing():
-        for shards in (5, 3):
-            scale(cart, shards)
-            for _ in range(KILLS // 2):
-                until_operator_ready(installation.kube)
-                cart.until("something happens", lambda n=shards: differs(cart, n), 60)  # type: ignore[misc]
-                installation.kill_operator()
-            until_operator_ready(installation.kube)
-            cart.until_whole(RESHARD_SECONDS)
-            cart.assert_even(shards)
-    recorder.history.assert_nothing_lost()
-    assert shopper.count(3000, "killed") == 3000
-    views = shopper.ask("nodes")
-    assert {len(view) for view in views.values()} == {6}, f"nodes disagree: {views}"
-
-
-def differs(cart: Cluster, shards: int) -> bool:
-    """The operator has begun, or has finished already."""
-    status = cart.read()["status"]
-    return status.get("resharding") is not None or status["replicas"] == shards or len(cart.pods()) > 6
 
 
 @pytest.mark.parametrize("version", ["8.0", "9.1"])

@@ -15,6 +15,7 @@ from cachecluster.kube.client import KubeClient
 from cachecluster.kube.credentials import Credentials
 from cachecluster.observability.metrics import Metrics
 from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.hosts import HostCache
 from cachecluster.reconcile.pass_ import PassResult
 from cachecluster.reconcile.teardown import tear_down
@@ -33,7 +34,7 @@ class Operator:
         self.hosts = HostCache()
         self.changed = asyncio.Condition()
 
-    async def one_pass(self, ref: ClusterRef, _deps: Dependencies, _memory: Memory) -> PassResult:
+    async def one_pass(self, ref: ClusterRef, _deps: Dependencies, _memory: Memory, _: Detector) -> PassResult:
         async with self.changed:
             self.passes[ref.name] = self.passes.get(ref.name, 0) + 1
             self.changed.notify_all()
@@ -178,6 +179,8 @@ async def running(namespace: str, credentials: Credentials, kube: KubeClient) ->
         operator_namespace="default",
         events=unused,
         leader=lambda: True,
+        watcher=unused,
+        clock=lambda: 0.0,
     )
     shared = Shared(
         deps,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from cachecluster.api import names
-from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.api.spec import AuthMode, CacheClusterSpec
 from cachecluster.domain.slots import ALL_SLOTS, share
 from cachecluster.domain.snapshot import NodeId, Role
 from cachecluster.engines.client import NodeClient
@@ -51,11 +51,11 @@ class Nodes:
 
     async def start(self, name: str) -> NodeProcess:
         """A blank node with its users."""
-        return await self._start(name, acl.users(self._spec, PASSWORDS))
+        return await self._start(name, acl.users_file(self._spec.version, AuthMode.PASSWORD, PASSWORDS))
 
     async def start_quarantined(self, name: str) -> NodeProcess:
         """A blank node whose users but the operator's and its own are off."""
-        return await self._start(name, acl.quarantined_users(self._spec, PASSWORDS))
+        return await self._start(name, acl.quarantine_file(self._spec.version, AuthMode.PASSWORD, PASSWORDS))
 
     async def _start(self, name: str, users: str) -> NodeProcess:
         directory = self.cluster.directory / name

@@ -1,9 +1,11 @@
 """A cluster of real nodes with keys, in which slots are moved as a pass would: look, recover, move, again."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final, cast
 
@@ -15,14 +17,18 @@ from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.actions import FailoverKind, MoveSlots, SettleSlots
 from cachecluster.domain.open_slots import move_between, recover_open_slots
-from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import ClusterRef, NodeView, Pod, Snapshot, Unreachable
+from cachecluster.domain.plan import Do
+from cachecluster.domain.policies import resharding
+from cachecluster.domain.policies.situation import Situation
+from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet
+from cachecluster.domain.snapshot import ClusterRef, NodeView, ObjectKey, Pod, Snapshot, Unreachable
 from cachecluster.domain.topology import Member, Topology, observe
 from cachecluster.engines.client import NodeClient, NodeConnector, NodeError
 from cachecluster.kube.api import KubeApi, NotFound
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from cachecluster.reconcile.slot_moves import move_slots, settle_slots
+from cachecluster.reconcile.slot_sizes import slot_bytes
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, has_no_link, leads, spec_version
 from tests.engines.harness.binaries import FAMILIES, REDIS_SUITES
 from tests.engines.harness.node import NodeProcess
@@ -32,6 +38,11 @@ REF: Final = ClusterRef("shop", "cart", "uid")
 ENGINES: Final = (*FAMILIES, *(f"redis-{family}" for family in REDIS_SUITES))
 EVERY_ENGINE: Final = pytest.mark.parametrize("engine", ENGINES, indirect=True)
 """Redis, too: it has the same commands, but SETSLOT reaches no replica and a mark outlives what happens elsewhere."""
+_FORMED: Final = {
+    "metadata": {"annotations": {names.ANNOTATION_FORMED: str(ALL_SLOTS)}},
+    "spec": {"replicas": 1},
+}
+"""What the API server has of the first shard: all slots have been served, so whoever has none gets some by moves."""
 
 
 class Pods:
@@ -118,15 +129,21 @@ class Shop:
             operator_namespace="",
             events=cast("Any", None),
             leader=lambda: True,
+            watcher=cast("Any", None),
+            clock=lambda: 0.0,
         )
         return Context(REF, deps, PASSWORDS)
 
     async def topology(self) -> Topology:
+        """Who is who, by what a pass would see."""
+        return observe(await self.snapshot())
+
+    async def snapshot(self) -> Snapshot:
         """What a pass would see."""
         views = dict(
             zip(self.shard_of, await asyncio.gather(*(self._view(name) for name in self.shard_of)), strict=True)
         )
-        snap = Snapshot(
+        return Snapshot(
             ref=REF,
             generation=1,
             now=0.0,
@@ -136,12 +153,11 @@ class Shop:
             status={},
             system_secret_exists=True,
             desired=(),
-            children={},
-            pods=tuple(self._pod(name, ordinal) for ordinal, name in enumerate(self.shard_of)),
+            children={ObjectKey("StatefulSet", "cart-0"): _FORMED},
+            pods=tuple(map(self._pod, self.shard_of)),
             hosts={},
             views=views,
         )
-        return observe(snap)
 
     async def _view(self, name: str) -> NodeView | Unreachable:
         try:
@@ -150,12 +166,13 @@ class Shop:
         except NodeError as e:
             return Unreachable(str(e), 0.0)
 
-    def _pod(self, name: str, ordinal: int) -> Pod:
+    def _pod(self, name: str) -> Pod:
+        shard = [other for other, index in self.shard_of.items() if index == self.shard_of[name]]
         return Pod(
             name=name,
             uid=f"uid-{name}",
             shard=self.shard_of[name],
-            ordinal=ordinal,
+            ordinal=shard.index(name),
             ip=self.fleet.cluster[name].address,
             host=None,
             phase="Running",
@@ -217,6 +234,24 @@ class Shop:
         giver, taker = self.leader(topology, source), self.leader(topology, destination)
         owned = topology.owners.get(giver.target.node_id, NO_SLOTS) & slots
         return [move_between(topology, owned, giver, taker)] if owned else [], ""
+
+    async def reshard(self, *, weighing: bool, within: float = 60.0) -> None:
+        """Pass after pass, as the operator plans them, until the slots are shared out over all the shards."""
+        async with asyncio.timeout(within):
+            while True:
+                snap = await self.snapshot()
+                topology = observe(snap)
+                if weighing:
+                    sizes = await slot_bytes(topology, self.context().deps, PASSWORDS.operator)
+                    snap = replace(snap, slot_bytes=sizes)
+                verdicts = list(resharding.move_slots(Situation(snap, topology)))
+                if not verdicts:
+                    return
+                for verdict in verdicts:
+                    if isinstance(verdict, Do) and isinstance(verdict.action, (MoveSlots, SettleSlots)):
+                        with contextlib.suppress(Doubt, NodeError, TimeoutError):
+                            await self._carry_out(verdict.action, CONNECTOR)
+                await asyncio.sleep(0.05)
 
     async def _carry_out(self, action: MoveSlots | SettleSlots, connector: NodeConnector) -> int:
         if isinstance(action, MoveSlots):

@@ -16,6 +16,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.memory import memory_limit
 from cachecluster.domain.slots import share
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.manifests import Facts, Passwords, build
@@ -28,14 +29,14 @@ ENGINE_UID: Final = 999
 PASSWORDS: Final = Passwords("application-#1 pw", 'operator-"2"\\pw', 'replication "3" #\\pw', "node-$4 'pw")
 SYSTEM_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Arguments: root directory, engine's /usr, pod directory (bin, config, live, acl, data, termination-log), python,
-# program.
+# Arguments: root directory, engine's /usr, pod directory (bin, config, live, acl, cgroup, data, termination-log),
+# python, program.
 SANDBOX: Final = """
 set -eu
 root=$1 usr=$2 pod=$3
 mount -t tmpfs tmpfs "$root"
 cd "$root"
-mkdir -p usr bin dev proc data etc/cachecluster/config etc/cachecluster/live etc/cachecluster/acl
+mkdir -p usr bin dev proc sys/fs/cgroup data etc/cachecluster/config etc/cachecluster/live etc/cachecluster/acl
 rmdir bin
 for name in bin sbin lib lib64; do ln -s "usr/$name" "$name"; done
 mkdir pod
@@ -48,6 +49,7 @@ mount --bind "$pod/bin" pod
 mount --bind "$pod/config" etc/cachecluster/config
 mount --bind "$pod/live" etc/cachecluster/live
 mount --bind "$pod/acl" etc/cachecluster/acl
+mount --bind "$pod/cgroup" sys/fs/cgroup
 mount --bind "$pod/data" data
 mount -o remount,ro "$root"
 exec "$4" -c "$5" "$root"
@@ -69,7 +71,8 @@ exec /usr/bin/valkey-server "$@" --bind "$NODE_ADDRESS" --bind-source-addr "$NOD
 class Pods:
     """The pods of one CacheCluster, by shard and ordinal. `tuned` replaces lines of the generated configuration.
 
-    `live` is what a pod that starts from now on finds in the ConfigMap of live parameters.
+    `live` and `acl` are what a pod that starts from now on finds in the ConfigMap of live parameters and in the Secret
+    of users, `cgroup` what it can read of its container's limits.
     """
 
     def __init__(
@@ -93,8 +96,9 @@ class Pods:
         self._config = next(
             c["data"] for (kind, name), c in by_name.items() if kind == "ConfigMap" and name != live_name
         )
+        self.cgroup: dict[str, str] = {"memory.max": f"{memory_limit(self.spec)}\n"}
         secret = by_name["Secret", names.acl_secret(self.ref.name)]["data"]
-        self._acl = {key: b64decode(value) for key, value in secret.items()}
+        self.acl = {key: b64decode(value) for key, value in secret.items()}
         self.nodes = {
             (shard, ordinal): self._add(shard, ordinal)
             for shard in range(self.spec.topology.shards)
@@ -169,7 +173,7 @@ class Pods:
         )
 
     def _command(self, node: NodeProcess) -> Sequence[str]:
-        for part in ("root", "bin", "config", "live", "acl", "data"):
+        for part in ("root", "bin", "config", "live", "acl", "cgroup", "data"):
             (node.directory / part).mkdir(parents=True, exist_ok=True)
         termination_log(node).write_text("")
         termination_log(node).chmod(0o666)
@@ -179,7 +183,12 @@ class Pods:
             (node.directory / "config" / name).write_text(tune(text, self._tuned))
         for name, text in self.live.items():
             (node.directory / "live" / name).write_text(tune(text, self._tuned))
-        for name, content in self._acl.items():
+        shutil.rmtree(node.directory / "cgroup")
+        (node.directory / "cgroup").mkdir()
+        for name, text in self.cgroup.items():
+            (node.directory / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+            (node.directory / "cgroup" / name).write_text(text)
+        for name, content in self.acl.items():
             (node.directory / "acl" / name).write_bytes(content)
             (node.directory / "acl" / name).chmod(0o444)
         _programs(node)

@@ -24,7 +24,7 @@ async def half_moved(fleet: Nodes) -> tuple[Shop, dict[bytes, bytes], NodeClient
     source, destination = [await fleet.client(fleet.cluster[n]) for n in ("n0", "n1")]
     await destination.set_slots(SLOT, SlotState.IMPORTING, await source.node_id())
     await source.set_slots(SLOT, SlotState.MIGRATING, await destination.node_id())
-    await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), LOGIN)
+    await source.migrate(fleet.cluster["n1"].address, (await source.keys_in_slots({0: 5}))[0], LOGIN)
     return shop, values, source, destination
 
 
@@ -65,7 +65,7 @@ async def test_only_the_source_is_marked(fleet: Nodes) -> None:
 
 async def test_destination_owns_it_and_the_source_has_not_heard(fleet: Nodes) -> None:
     shop, values, source, destination = await half_moved(fleet)
-    await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), LOGIN)
+    await source.migrate(fleet.cluster["n1"].address, (await source.keys_in_slots({0: 5}))[0], LOGIN)
     action = await shop.action(SLOT, 0, 1)
     fleet.cluster["n0"].pause()
     await destination.set_slots(SLOT, SlotState.NODE, await destination.node_id())
@@ -77,7 +77,7 @@ async def test_destination_owns_it_and_the_source_has_not_heard(fleet: Nodes) ->
 async def test_destination_owns_it_and_the_source_has_heard(fleet: Nodes) -> None:
     """Its mark is gone, unless it is Redis: that one keeps it."""
     shop, values, source, destination = await half_moved(fleet)
-    await source.migrate(fleet.cluster["n1"].address, await source.keys_in_slot(0, 5), LOGIN)
+    await source.migrate(fleet.cluster["n1"].address, (await source.keys_in_slots({0: 5}))[0], LOGIN)
     await destination.set_slots(SLOT, SlotState.NODE, await destination.node_id())
 
     async def has_heard() -> bool:

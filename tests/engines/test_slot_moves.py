@@ -13,13 +13,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from cachecluster.api import names
-from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.slots import SlotSet, share
 from cachecluster.engines import valkey
 from cachecluster.engines.client import Login, NodeError, NodeRefused
 from cachecluster.reconcile import slot_moves
 from cachecluster.reconcile.context import Doubt
 from cachecluster.reconcile.slot_ends import lanes_for
-from cachecluster.reconcile.slot_moves import GROUP, move_slots
+from cachecluster.reconcile.slot_moves import move_slots
 from tests.engines.fleet import PASSWORDS, Nodes, as_operator
 from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
@@ -28,6 +28,13 @@ from tests.engines.moving import EVERY_ENGINE, Counting, Shop, keys_of, shop_of,
 
 SOME: Final = SlotSet.from_ranges([(0, 39)])
 OTHER: Final = SlotSet.from_ranges([(100, 139)])
+GROUP: Final = 32
+
+
+@pytest.fixture(autouse=True)
+def _two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of slots is done and the next one begun before SOME have moved."""
+    monkeypatch.setattr(slot_moves, "GROUP_SLOTS", GROUP)
 
 
 @EVERY_ENGINE
@@ -39,6 +46,24 @@ async def test_every_key_arrives_with_its_value(fleet: Nodes, replicas: bool) ->
     assert await shop.move(SOME, 0, 1) == 200 * len(SOME)
     topology = await shop.topology()
     assert topology.owners[shop.leader(topology, 1).target.node_id] == SOME
+    assert await shop.stored() == values
+
+
+@EVERY_ENGINE
+@pytest.mark.parametrize("weighing", [False, True], ids=["by number", "by weight"])
+async def test_a_new_shard_gets_its_share_of_the_memory(fleet: Nodes, weighing: bool) -> None:
+    """All data is in the last six slots of each of two shards. By number, just those go to the third one."""
+    await fleet.form(3, (), owning=2)
+    shop = Shop(fleet, {"n0": 0, "n1": 1, "n2": 2})
+    full = SlotSet.from_ranges((slots.ranges[-1][1] - 5, slots.ranges[-1][1]) for slots in share(2))
+    values = {key: bytes(20_000) for key in keys_of(full, 100)}
+    await shop.fill(values)
+    await shop.reshard(weighing=weighing)
+    shards = [s.primary.node for s in (await shop.topology()).shards if s.primary is not None]
+    assert sorted(len(node.myself.slots) for node in shards if node is not None) == [5461, 5461, 5462]
+    memory = [node.dataset_bytes for node in shards if node is not None]
+    unevenness = max(memory) / (sum(memory) / 3)
+    assert unevenness < 1.1 if weighing else unevenness > 2.5
     assert await shop.stored() == values
 
 
@@ -147,7 +172,7 @@ async def test_either_end_may_die_at_any_step(
     await asyncio.gather(*(at(*moment) for moment in (*MOMENTS, ("set_slots NODE", handing_over))))
 
 
-@EVERY_ENGINE
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # redis-py leaves nodes unclosed
 async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> None:
     """They try nothing twice: every error is noticed. Slots move to and fro until each key has been written often."""
     shop = await shop_of(fleet, replicas=True)

@@ -25,7 +25,7 @@ async def test_only_the_rights_to_hand_keys_over_and_to_take_them_in_are_needed(
     async def attempt() -> None:
         """Over a new connection between the nodes: an open one has chosen its database already."""
         await as_operator(destination, "CLIENT", "KILL", "USER", names.USER_REPLICATION)
-        await giver.migrate(destination.address, await giver.keys_in_slot(0, 1), LOGIN)
+        await giver.migrate(destination.address, (await giver.keys_in_slots({0: 1}))[0], LOGIN)
 
     async def without(node: str, user: str, *less: str, error: type[NodeError], text: str, again: str) -> None:
         await as_operator(fleet.cluster[node], "ACL", "SETUSER", user, *less)
@@ -40,7 +40,7 @@ async def test_only_the_rights_to_hand_keys_over_and_to_take_them_in_are_needed(
     await without("n1", user, "-restore-asking", error=NodeRefused, text="NOPERM", again="+restore-asking")
     await without("n1", user, "-select", error=NodeRefused, text="NOPERM", again="+select")
     await without("n1", user, "resetkeys", error=NodeRefused, text="NOPERM", again="%W~*")
-    assert not await giver.keys_in_slot(0, 1)
+    assert not (await giver.keys_in_slots({0: 1}))[0]
 
 
 async def test_who_brings_keys_can_neither_read_nor_delete_one(fleet: Nodes) -> None:
@@ -62,4 +62,4 @@ async def test_s12_a_wrong_password_is_refused_without_being_told(fleet: Nodes) 
         await giver.migrate(destination.address, [key], Login(names.USER_REPLICATION, "wrong-secret"))
     assert "wrong-secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
     assert "secret" not in repr(LOGIN)
-    assert await giver.keys_in_slot(0, 9) == [key]
+    assert (await giver.keys_in_slots({0: 9}))[0] == [key]

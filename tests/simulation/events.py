@@ -95,6 +95,24 @@ def hide_node(world: "World", ref: ClusterRef, chance: Random) -> None:
         world.clock.later(5 + 25 * chance.random(), world.network.mend, "operator", box.ip)
 
 
+def power_off(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """A machine is without power for a while; one at a time."""
+    if not world.kubelets.dark:
+        host = chance.choice(sorted(world.hosts.by_name))
+        world.power_off(host)
+        world.clock.later(5 + 60 * chance.random(), world.power_on, host)
+
+
+def isolate(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """A node, which lives on, is cut off from everybody but its clients for a while."""
+    boxes = [b for b in _running(world, ref) if b.ip is not None]
+    if boxes:
+        box = chance.choice(boxes)
+        world.note(f"event: isolate {box.key.name}")
+        world.cut_off(box)
+        world.clock.later(1 + 15 * chance.random(), world.network.heal)
+
+
 def kill_operator(world: "World", ref: ClusterRef, chance: Random) -> None:
     """SIGKILL to the operator."""
     world.kill_operator(ref)
@@ -156,4 +174,9 @@ GENTLE: Final[tuple[Event, ...]] = (
     *(kill_process, delete_pod, delete_child, cordon, hide_node, kill_operator),
     *(roll, resize_shards, request_failover, request_restart, configure, configure_by_hand),
 )
+BLUNT: Final[tuple[Event, ...]] = (
+    *(power_off, isolate, power_off, isolate),
+    *(kill_process, delete_pod, hide_node, kill_operator, roll, request_failover),
+)
+"""What may take the last moments of writes with it, replication being asynchronous."""
 ROUGH: Final[tuple[Event, ...]] = (*GENTLE, bad_image, kill_all_processes, delete_all_pods)

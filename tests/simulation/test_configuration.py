@@ -6,8 +6,11 @@ import pytest
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
+from cachecluster.domain.memory import MAXMEMORY_PERCENT
 from tests.simulation.conftest import Seeds
 from tests.simulation.engine import commands
+from tests.simulation.kubernetes.kubelet import REFRESH_SECONDS
+from tests.simulation.kubernetes.startup import LARGEST_PAGE
 from tests.simulation.kubernetes.store import Key
 from tests.simulation.operating.faults import Faults
 from tests.simulation.schedules import VERSIONS, random_faults, random_shape, spec
@@ -66,6 +69,25 @@ def test_an_edit_takes_effect_on_every_node_without_a_restart(world: World, mode
     assert running.pods() == before
     assert (values(running, "maxmemory-policy"), values(running, "hz")) == ({"noeviction"}, {"10"})
     assert world.cluster(running.ref)["status"]["effective"] != status["effective"]
+
+
+@pytest.mark.parametrize("edited", ["maxmemory 100gb\n", "maxmemory 0\n", ""])
+def test_nobody_else_decides_how_much_memory_a_starting_node_fills(world: World, edited: str) -> None:
+    running = Running(world)
+    box, most = world.primary(0), 256 * 2**20 * MAXMEMORY_PERCENT // 100
+    began: list[str] = []
+    world.kubelets.on_node.append(lambda _, node: began.append(node.parameters["maxmemory"]))
+    world.stop_operators()
+    body = world.server.read("ConfigMap", NAMESPACE, names.live_config_map("cart", "8.1"))
+    world.store.update({**body, "data": {"live.conf": edited}})
+    world.wait(REFRESH_SECONDS + 1)
+    world.kubelets.kill(box)
+    world.until(lambda: bool(began), "the container has started again", 60)
+    assert 0 < int(began[0]) <= most + LARGEST_PAGE
+    world.start_operator(running.ref)
+    running.recovers()
+    assert values(running, "maxmemory") == {str(most)}
+    assert f"maxmemory {most}" in live_conf(world)
 
 
 def test_a_restarted_node_has_the_parameters_from_its_start_on_or_soon(world: World) -> None:

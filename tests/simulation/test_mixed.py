@@ -39,6 +39,12 @@ def test_gentle_faults_in_a_row(seeds: Seeds) -> None:
 
 
 @pytest.mark.share(0.03)
+def test_machines_and_networks_fail(seeds: Seeds) -> None:
+    for seed in seeds:
+        _befall(seed, events.BLUNT, (0.1, 20))
+
+
+@pytest.mark.share(0.03)
 def test_rough_faults_with_append_only_files(seeds: Seeds) -> None:
     for seed in seeds:
         _befall(seed, events.ROUGH, (0.1, 20), persistence=PERSISTENT["AppendOnly"])

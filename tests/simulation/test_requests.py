@@ -163,7 +163,7 @@ class TestPlan:
         world, out = running.world, io.StringIO()
         way = Interference(world.clock, NO_FAULTS, "somebody with kubectl")
         session = Session(
-            kube=Kube(world.server, way),
+            kube=Kube(world.server, world.hosts, way),
             namespace=running.ref.namespace,
             screen=Screen(out, "json"),
             operator_namespace=world.operator_namespace,

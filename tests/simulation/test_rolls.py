@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from cachecluster.domain.policies.rollout import STALL_SECONDS
+from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.statefulset import ready
 from tests.simulation.operating.faults import Faults
 from tests.simulation.schedules import spec
@@ -76,6 +78,31 @@ def test_s11_bad_image_stops_at_the_first_pod_and_goes_back(world: World, kind: 
     world.edit(running.ref, lambda s: s.pop("image"))
     running.recovers(300)
     assert not world.watch.losses
+
+
+def test_s1_a_pod_of_a_revoked_template_that_is_only_hidden_from_the_operator_is_left_in_peace(world: World) -> None:
+    running = Running(world)
+    before = running.pods()
+    _new_template(running)
+    world.until(lambda: _replaced(running, before) is not None, "the first pod has the new template", 60)
+    hidden = _replaced(running, before)
+    assert hidden is not None
+    world.network.cut("operator", hidden.ip or "")
+    _new_template(running, "256Mi")
+    world.wait(STALL_SECONDS + 60)
+    assert running.pods()[hidden.key.name] == hidden.uid
+    status = world.cluster(running.ref)["status"]
+    assert status["reason"] == "NodeUnreachable"
+    assert "its kubelet no longer reports it as ready" in status["message"]
+    world.network.heal()
+    running.recovers(400)
+    assert not world.watch.losses
+
+
+def _replaced(running: Running, before: dict[str, str]) -> Sandbox | None:
+    """A pod that has come since and is ready."""
+    boxes = running.world.boxes("cart")
+    return next((b for b in boxes if b.ready and before.get(b.key.name) != b.uid), None)
 
 
 @pytest.mark.parametrize("when", [3, 20])

@@ -55,6 +55,24 @@ def test_slots_and_keys_follow_the_number_of_shards(world: World, version: str, 
     assert not world.watch.losses
 
 
+def shares_of_keys(world: World) -> list[float]:
+    """How much of all keys each shard has, most first."""
+    keys = [n.keys for n in world.watch.living("cart") if n.me.primary and n.me.slots]
+    return sorted((k / sum(keys) for k in keys), reverse=True)
+
+
+@pytest.mark.parametrize("version", ["8.1", "9.1"])
+def test_slots_that_hold_much_do_not_all_go_to_the_same_shard(world: World, version: str) -> None:
+    """Applications write to the first and the last slot of each shard; by number, the new one gets all of the last."""
+    running = Running(world, (3, 1), version=version)
+    world.wait(40)
+    scale(running, 4)
+    running.recovers(SETTLED_SECONDS)
+    assert_shared_evenly(world)
+    assert shares_of_keys(world)[0] < 0.4
+    assert not world.watch.losses
+
+
 @pytest.mark.parametrize("version", ["8.1", "9.1"])
 def test_there_and_back_again(world: World, version: str) -> None:
     running = Running(world, (3, 1), version=version)

@@ -73,6 +73,8 @@ class Move:
             operator_namespace="",
             events=cast("Any", None),
             leader=lambda: True,
+            watcher=cast("Any", None),
+            clock=lambda: 0.0,
         )
         context = Context(ClusterRef("shop", "cart", "uid"), deps, Passwords("a", "b", "c", "d"))
         replicas = tuple(self.target(n) for n in self.shards[1][1:])

@@ -11,7 +11,7 @@ from cachecluster.api import names
 from cachecluster.domain.snapshot import ClusterRef
 from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.engine.disk import Disk
-from tests.simulation.engine.network import Network
+from tests.simulation.engine.network import OPERATOR, Network
 from tests.simulation.engine.node import Node
 from tests.simulation.kubernetes.kubelet import Kubelets, Sandbox
 from tests.simulation.kubernetes.scheduler import Hosts, Scheduler
@@ -26,6 +26,8 @@ from tests.simulation.operating.invariants import Watch
 from tests.simulation.operating.operator import Operator, Recorder
 
 NAMESPACE = "shop"
+NOT_READY_SECONDS = 50.0
+"""Until a machine that does not report is marked (node-monitor-grace-period)."""
 
 
 class _Lines(logging.Handler):
@@ -270,13 +272,13 @@ class World:
         self.loop.run_forever()
         self.check()
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 300.0) -> float:
-        """Let time pass until it is so; how long that took. Raises AssertionError after ``seconds``."""
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 300.0, *, step: float = 0.1) -> float:
+        """Let time pass in steps until it is so; how long that took. Raises AssertionError after ``seconds``."""
         began = self.loop.time()
         while not condition():
             if self.loop.time() - began > seconds:
                 raise AssertionError(self.report(f"not so after {seconds:.0f} s: {what}"))
-            self.wait(0.1)
+            self.wait(step)
         return self.loop.time() - began
 
     def write(self, ref: ClusterRef) -> Writer:
@@ -293,6 +295,29 @@ class World:
         """Something that every operator watches has changed."""
         for operator in self.leader.values():
             operator.wake.set()
+
+    def cut_off(self, box: Sandbox) -> None:
+        """A node can be reached by its clients alone."""
+        self.watch.partitioned = True
+        others = {b.ip for b in self.kubelets.sandboxes.values() if b.ip is not None}
+        self.network.isolate(box.ip or "", {*others, OPERATOR})
+
+    def power_off(self, host: str) -> None:
+        """A machine loses its power; after a while the API server counts it as not ready."""
+        self.note(f"{host} loses its power")
+        self.watch.partitioned = True
+        self.kubelets.power_off(host)
+        self.clock.later(NOT_READY_SECONDS, self._report, host)
+
+    def power_on(self, host: str) -> None:
+        """It boots."""
+        self.note(f"{host} has power again")
+        self.kubelets.power_on(host)
+        self.clock.later(5.0, self._report, host)
+
+    def _report(self, host: str) -> None:
+        self.hosts.report(host, ready=host not in self.kubelets.dark)
+        self.wake_all()
 
     def calm(self) -> None:
         """No more faults from now on."""

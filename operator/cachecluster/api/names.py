@@ -49,6 +49,9 @@ ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
 
 RECORD_SUFFIX: Final = "-record"
 
+TAINT_OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
+"""On a Kubernetes node: somebody vouches for it that its machine is off (kubernetes.io, "Non-graceful shutdown")."""
+
 ROLE_PRIMARY: Final = "primary"
 ROLE_REPLICA: Final = "replica"
 
@@ -64,6 +67,8 @@ USER_REPLICATION: Final = "cachecluster-replication"
 USER_NODE: Final = "cachecluster-node"
 """For the pod's own scripts: probes, the start guard, the hand-over before termination."""
 USER_APPLICATION: Final = "default"
+DETECTOR: Final = "cachecluster-detector"
+"""Name of the connections that tell the operator when a node ends, and the channel that they are subscribed to."""
 
 
 def shard_name(cluster: str, shard: int) -> str:
@@ -104,6 +109,16 @@ def system_secret(cluster: str) -> str:
 def acl_secret(cluster: str) -> str:
     """What the pods mount: hashed users and the replication credentials."""
     return f"{cluster}-acl"
+
+
+def users_file(version: str) -> str:
+    """Key of that Secret: the users as nodes of one release family read them."""
+    return f"users-{version}.acl"
+
+
+def quarantine_file(version: str) -> str:
+    """The same with the application and replication off (S5)."""
+    return f"users-{version}-quarantine.acl"
 
 
 def connection_secret(cluster: str) -> str:

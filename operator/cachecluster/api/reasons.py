@@ -1,4 +1,7 @@
-"""Why something is done or held back: one enum for plans, conditions, Events, logs and metric labels."""
+"""Why something is done or held back: one enum for plans, conditions, Events, logs and metric labels.
+
+And why a primary was replaced: the status and the metrics tell.
+"""
 
 from enum import StrEnum
 
@@ -25,9 +28,11 @@ class Reason(StrEnum):
     SWITCHING_OVER = "SwitchingOver"
     FAILOVER_REQUESTED = "FailoverRequested"
     PRIMARY_LOST = "PrimaryLost"
+    REPLICA_PROMOTED = "ReplicaPromoted"
     NODE_CORDONED = "NodeCordoned"
     RESTORING_ZONE_BALANCE = "RestoringZoneBalance"
     CONFIGURING = "Configuring"
+    SETTING_RIGHTS = "SettingRights"
     ROLLING_OUT = "RollingOut"
     RESIZING_PODS = "ResizingPods"
     RESIZING_VOLUMES = "ResizingVolumes"
@@ -63,6 +68,26 @@ class Reason(StrEnum):
     POD_CRASHING = "PodCrashing"
     ROLLOUT_STALLED = "RolloutStalled"
     PARAMETER_REFUSED = "ParameterRefused"
+    RIGHTS_REFUSED = "RightsRefused"
     API_UNAVAILABLE = "ApiUnavailable"
     ACTION_FAILED = "ActionFailed"
     INTERNAL_ERROR = "InternalError"
+
+
+class FailoverCause(StrEnum):
+    """How it is known that a primary is gone."""
+
+    PROCESS_ENDED = "ProcessEnded"
+    """Its connections to the operator and to a replica were closed, and nobody listens there any more."""
+    CONTAINER_TERMINATED = "ContainerTerminated"
+    """The kubelet reports it."""
+    RESTARTED_EMPTY = "RestartedEmpty"
+    """Another node, without data, answers in its place."""
+    POD_GONE = "PodGone"
+    """Its pod was deleted, and nobody has heard of it for long."""
+    NODE_OUT_OF_SERVICE = "NodeOutOfService"
+    """Its Kubernetes node was deleted or tainted as out of service."""
+    MACHINE_SILENT = "MachineSilent"
+    """Nobody hears its machine, and the other primaries have elected its successor."""
+    OLDER_DATA = "OlderData"
+    """It has restarted from older data than a replica has."""

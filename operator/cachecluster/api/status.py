@@ -7,6 +7,7 @@ from pydantic import Field, computed_field
 
 from cachecluster.api import names
 from cachecluster.api.conditions import Condition
+from cachecluster.api.reasons import FailoverCause
 from cachecluster.api.rules import Model
 
 REQUEST_LENGTH: Final = 512
@@ -93,6 +94,24 @@ class Resharding(Model):
     )
 
 
+class LastFailover(Model):
+    """A primary was lost, and the operator has had a replica take its place."""
+
+    time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(description="When that was.")
+    shard: str = Field(description="Name of the shard, for example cart-0.")
+    from_: str | None = Field(
+        default=None, alias="from", description="Pod of the primary that was lost; absent if it is not known any more."
+    )
+    to: str = Field(description="Pod that leads since.")
+    cause: str = Field(description=f"How the loss was known: {', '.join(FailoverCause)}.")
+    write_unavailable_milliseconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="From the old primary's last sign of life until the new one took writes, as the operator saw it; "
+        "absent if it was not connected to the old one.",
+    )
+
+
 class CacheClusterStatus(Model):
     """The observed state of the cache cluster, written by the operator."""
 
@@ -127,6 +146,12 @@ class CacheClusterStatus(Model):
     last_handled_failover: Annotated[str, Field(max_length=REQUEST_LENGTH)] | None = Field(
         default=None,
         description=f"Value of the annotation {names.ANNOTATION_FAILOVER} that was last carried out; it is not again.",
+    )
+
+    last_failover: LastFailover | None = Field(
+        default=None,
+        description="The last time that a primary was lost and the operator had it replaced; switches that were asked "
+        "for, and replicas that the nodes elected without it, do not show here.",
     )
 
     resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")

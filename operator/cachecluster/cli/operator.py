@@ -7,6 +7,7 @@ import faulthandler
 import functools
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -24,7 +25,7 @@ from cachecluster.kube.api import KubeError
 from cachecluster.kube.client import KubeClient
 from cachecluster.kube.credentials import Credentials
 from cachecluster.kube.events import KubeEventRecorder
-from cachecluster.kube.lease import Lease, identity_of_pod
+from cachecluster.kube.lease import Lease, boot_time, identity_of_pod
 from cachecluster.observability import logging as logs
 from cachecluster.observability.metrics import CONTENT_TYPE, Metrics
 from cachecluster.observability.server import Page, check, serve
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     logs.configure(options.log_format, options.log_level)
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+    _allow_open_files()
     log.info("cachecluster-operator %s", version("cachecluster-operator"))
     try:
         asyncio.run(run(options))
@@ -65,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.critical("cannot start: %s", error)
         return 1
     return 0
+
+
+def _allow_open_files() -> None:
+    """As many as the machine lets us have: there is a connection to every node of every cluster."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
@@ -157,16 +165,18 @@ async def run(options: Options) -> None:
         if leaving.is_set():
             return
         metrics.leading(True)
-        hosts = HostCache()
+        hosts, connector = HostCache(), ValkeyConnector()
         deps = Dependencies(
             kube=kube,
-            nodes=ValkeyConnector(),
+            nodes=connector,
+            watcher=connector,
             hosts=hosts.hosts,
             now=time.time,
             generate_password=lambda: secrets.token_hex(24),
             operator_namespace=options.operator_namespace,
             events=KubeEventRecorder(kube, instance=options.pod_name or names.FIELD_MANAGER, now=time.time),
             leader=lease.held if options.leader_elect else lambda: True,
+            clock=boot_time,
         )
         shared = Shared(deps, hosts, metrics, options.credentials, leaving)
         await serve_clusters(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from cachecluster.api.spec import AuthMode, EngineVersion
+from cachecluster.domain.loss import Lost
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import Manifest, NodeId, ObjectKey, Parameters, Role
 
@@ -175,15 +177,14 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Make a synced replica the primary because the old one is proven dead (S10)."""
+    """Make a synced replica the primary because the old one is gone (S10)."""
 
     disruptive: ClassVar[bool] = True
     shard: int
     node: Target
-    lost: NodeId
     kind: FailoverKind
     """Force with a reachable quorum, else Takeover."""
-    proof: str
+    lost: Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,27 @@ class Configure:
     disruptive: ClassVar[bool] = False
     nodes: tuple[Target, ...]
     parameters: Parameters
+
+    @property
+    def asked(self) -> Parameters:
+        """By this a refusal is remembered."""
+        return self.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class SetUsers:
+    """Give users of running nodes the rights of their release family; a user that is off stays off."""
+
+    disruptive: ClassVar[bool] = False
+    nodes: tuple[Target, ...]
+    users: tuple[str, ...]
+    version: EngineVersion
+    auth: AuthMode
+
+    @property
+    def asked(self) -> Parameters:
+        """By this a refusal is remembered."""
+        return tuple((f"user {name}", str(self.version)) for name in self.users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +326,7 @@ Action = (
     | Release
     | Reset
     | Configure
+    | SetUsers
     | SwitchOver
     | MoveSlots
     | SettleSlots

@@ -106,5 +106,4 @@ def outstanding(spec: CacheClusterSpec, remembered: Collection[str], view: NodeV
 
 def same_family(view: NodeView, version: EngineVersion) -> bool:
     """Whether the node is of the spec's release family; one of another is about to be replaced and left as it is."""
-    family = ".".join(view.version.split(".")[:2])
-    return family == version or family not in DEFAULTS
+    return view.family == version or view.family not in DEFAULTS

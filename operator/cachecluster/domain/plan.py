@@ -72,4 +72,7 @@ class Outcome:
     keys_moved: int = 0
     """By MoveSlots, this time."""
     refused: bool = False
-    """The engine refuses these parameters: remembered for a while, and not what a pass is repeated for."""
+    """The engine refuses to have this set: remembered for a while, and not what a pass is repeated for."""
+    began: float = 0.0
+    ended: float = 0.0
+    """By the clock of the failure detector."""

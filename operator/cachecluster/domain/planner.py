@@ -4,9 +4,10 @@ from itertools import takewhile
 from typing import Final
 
 from cachecluster.api.reasons import Reason
-from cachecluster.domain.actions import MoveSlots
+from cachecluster.domain.actions import MoveSlots, Promote
 from cachecluster.domain.plan import Block, Do, Plan, Wait
 from cachecluster.domain.policies import (
+    access,
     balance,
     configuration,
     coverage,
@@ -32,6 +33,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *failover.POLICIES,
     safety.stop_on_invalid_spec,
     *infrastructure.POLICIES,
+    *access.POLICIES,
     coverage.lead_new_shards,
     *membership.POLICIES,
     *coverage.POLICIES,
@@ -76,10 +78,10 @@ def plan(snap: Snapshot) -> Plan:
 
 def _one_disruption(steps: list[Do]) -> tuple[Do, ...]:
     """Nothing comes after the first disruptive action: the next pass looks again before it goes on. Neighbouring moves
-    of slots, one from each source, are one disruption.
+    of slots, one from each source, are one disruption; promotions, one in each shard, end disruptions.
     """
-    for i, step in enumerate(steps):
-        if step.action.disruptive:
-            first_moves = takewhile(lambda s: isinstance(s.action, MoveSlots), steps[i:])
-            return tuple(steps[:i]) + (tuple(first_moves) or (step,))
-    return tuple(steps)
+    first = next((i for i, step in enumerate(steps) if step.action.disruptive), len(steps))
+    if first == len(steps) or not isinstance(steps[first].action, (MoveSlots, Promote)):
+        return tuple(steps[: first + 1])
+    kind = type(steps[first].action)
+    return (*steps[:first], *takewhile(lambda step: type(step.action) is kind, steps[first:]))

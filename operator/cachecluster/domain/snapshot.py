@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, NewType
 
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.access import Rights
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 
 NodeId = NewType("NodeId", str)
@@ -149,8 +150,17 @@ class NodeView:
     """How much of its file is in memory while it loads, in steps of five."""
     max_memory: int = 0
     """maxmemory in bytes; 0: unlimited."""
+    dataset_bytes: int = 0
+    """Of the used memory, what the keys and values take (used_memory_dataset): without buffers and the like."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
+    users: Mapping[str, Rights] = field(default_factory=dict)
+    """What its users may do (ACL LIST)."""
+
+    @property
+    def family(self) -> str:
+        """Release family of the engine that answers, for example 8.1."""
+        return ".".join(self.version.split(".")[:2])
 
     @property
     def myself(self) -> Peer:
@@ -179,6 +189,34 @@ class Unreachable:
     why: str
     since: float
     """Unix seconds of the first failed attempt in a row."""
+    refused: bool = False
+    """The machine, or a network policy in its place, says that nobody listens there."""
+
+
+class Ending(StrEnum):
+    """How a connection ended that the operator had to a node."""
+
+    CLOSED = "Closed"
+    """By the other side (FIN, RST): its process has ended, or it has hung up on us."""
+    TIMED_OUT = "TimedOut"
+    """By our own kernel: not even that machine's kernel has answered for more than two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostConnection:
+    """The operator's idle connection to a node has ended, and no other could be opened since."""
+
+    pod: str
+    uid: str
+    ip: str
+    """Of the pod in which the node ran."""
+    host: str | None
+    """Kubernetes node of that pod."""
+    ending: Ending
+    at: float
+    """By the clock of the failure detector."""
+    seconds: float
+    """Since then, when the snapshot was taken."""
 
 
 class ContainerState(StrEnum):
@@ -232,6 +270,11 @@ class Pod:
     """Bytes, as its spec asks for by now."""
     resize: "Resize | None" = None
     """What the kubelet has still to do, or cannot do, for the resources that are asked for; None: they are in force."""
+
+    @property
+    def runs(self) -> bool:
+        """Its container runs, as the kubelet has last reported."""
+        return self.phase == "Running" and (self.container is None or self.container.state is ContainerState.RUNNING)
 
     @property
     def never_ran(self) -> bool:
@@ -289,6 +332,8 @@ class Host:
     schedulable: bool
     ready: bool
     """Its kubelet reports."""
+    out_of_service: bool = False
+    """Somebody vouches for it that nothing runs there any more."""
 
 
 class Expansion(StrEnum):
@@ -346,6 +391,8 @@ class Snapshot:
     views: Mapping[str, NodeView | Unreachable]
     """By pod name; a pod without an address is absent."""
     foreign: tuple[ForeignId, ...] = ()
+    users: Mapping[str, Mapping[str, Rights]] = field(default_factory=dict)
+    """What the users of a node are to be allowed, by its release family."""
     refusals: Mapping[Parameters, str] = field(default_factory=dict)
     """What the engine has lately refused to set, with its words."""
     resizable: bool = False
@@ -356,6 +403,12 @@ class Snapshot:
     """Unix seconds, by uid of each pod whose kubelet is not done with a resize."""
     storage_classes: Mapping[str, Expansion] = field(default_factory=dict)
     """Those of claims that are to grow, by name."""
+    slot_bytes: Mapping[int, int] = field(default_factory=dict)
+    """What each slot holds, as far as it can be told from its number of keys; without those that hold none. Empty: not
+    known, or it does not matter because none is about to move.
+    """
+    lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
+    """What the failure detector has seen to end."""
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

@@ -17,13 +17,14 @@ from cachecluster.api.status import (
     Resharding,
     ShardStatus,
 )
-from cachecluster.domain.actions import ExpandVolume, ResizePod
+from cachecluster.domain.actions import ExpandVolume, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.failovers import last_failover
 from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.pending import are_resized, outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
-from cachecluster.domain.policies import storage
+from cachecluster.domain.policies import access, storage
 from cachecluster.domain.policies.configuration import REFUSED_ADVICE
 from cachecluster.domain.progress import resharding_before, resharding_status
 from cachecluster.domain.requests import handled_failover
@@ -46,6 +47,7 @@ STALLING: Final = frozenset(
         Reason.POD_UNSCHEDULABLE,
         Reason.ROLLOUT_STALLED,
         Reason.PARAMETER_REFUSED,
+        Reason.RIGHTS_REFUSED,
         Reason.WOULD_LOSE_DATA,
         Reason.INSUFFICIENT_MEMORY,
         Reason.VOLUME_NOT_EXPANDABLE,
@@ -97,6 +99,7 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
         shards=_shards(snap, topology, resharding),
         effective=_effective(snap, topology, rolled[1] == "True"),
         resharding=resharding,
+        last_failover=last_failover(snap, outcomes),
         last_handled_failover=handled_failover(snap, topology),
         pending_modifications=pending_modifications(snap, topology),
     )
@@ -107,6 +110,8 @@ def _advice(outcome: Outcome) -> str:
         return f". {storage.REFUSED_ADVICE}"
     if _failure(outcome) is Reason.RESIZING_PODS:
         return ". The pod is replaced instead"
+    if _failure(outcome) is Reason.RIGHTS_REFUSED:
+        return f". {access.REFUSED_ADVICE}"
     return f". {REFUSED_ADVICE}" if outcome.refused else ""
 
 
@@ -119,7 +124,9 @@ def _failure(outcome: Outcome) -> Reason:
                 return Reason.RESIZING_PODS
             case _:
                 return Reason.OBJECT_REJECTED
-    return Reason.PARAMETER_REFUSED if outcome.refused else Reason.ACTION_FAILED
+    if outcome.refused:
+        return Reason.RIGHTS_REFUSED if isinstance(outcome.step.action, SetUsers) else Reason.PARAMETER_REFUSED
+    return Reason.ACTION_FAILED
 
 
 def _ready(snap: Snapshot, topology: Topology) -> Judgement:
@@ -132,11 +139,18 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
         return kind, "False", reason, f"slots {topology.uncovered} have no primary that answers"
     unsure = [s.primary.pod.name for s in topology.shards if s.primary and not _state_ok(s)]
     if unsure:
-        return kind, "False", Reason.FORMING, f"{', '.join(unsure)} does not see the whole cluster yet"
-    if _was(snap, ConditionType.READY) != "True" and not all(s.empty or s.healthy for s in topology.shards):
+        reason = Reason.SLOTS_UNCOVERED if _has_been_ready(snap) else Reason.FORMING
+        return kind, "False", reason, f"{', '.join(unsure)} does not see the whole cluster yet"
+    if not _has_been_ready(snap) and not all(s.empty or s.healthy for s in topology.shards):
         return kind, "False", Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
     serving = sum(s.primary is not None for s in topology.shards)
     return kind, "True", Reason.CLUSTER_READY, f"{serving} shards serve all slots"
+
+
+def _has_been_ready(snap: Snapshot) -> bool:
+    """A new cluster is ready with all its replicas; one that has lost some since is as soon as its slots are served."""
+    before = _previous(snap, ConditionType.READY)
+    return before is not None and before["reason"] not in {Reason.FORMING, Reason.SYNCING_REPLICA}
 
 
 def _state_ok(shard: Shard) -> bool:
@@ -247,11 +261,6 @@ def _headline(plan: Plan, blocks: Sequence[Block], ready: Judgement) -> tuple[Re
 def _previous(snap: Snapshot, kind: ConditionType) -> Manifest | None:
     conditions = snap.status.get("conditions", ())
     return next((c for c in conditions if c.get("type") == kind), None)
-
-
-def _was(snap: Snapshot, kind: ConditionType) -> str:
-    before = _previous(snap, kind)
-    return str(before["status"]) if before else "Unknown"
 
 
 def _condition(snap: Snapshot, judgement: Judgement) -> Condition:

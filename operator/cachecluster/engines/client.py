@@ -1,6 +1,6 @@
 """What the operator asks of one engine node, and the errors that come back. Implementations live beside this module."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, Parameters
+from cachecluster.domain.snapshot import Ending, NodeId, NodeView, Parameters
 
 
 class NodeError(Exception):
@@ -17,6 +17,10 @@ class NodeError(Exception):
 
 class NodeUnreachable(NodeError):
     """No connection or no answer in time: unknown whether a command was carried out."""
+
+
+class NobodyListens(NodeUnreachable):
+    """The machine is there and says that nobody listens at the port, or a network policy says so in its place."""
 
 
 class NodeDenied(NodeError):
@@ -127,6 +131,12 @@ class NodeClient(Protocol):
         """CONFIG SET, all in one command: either every one is in force afterwards or none has changed."""
         ...
 
+    async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
+        """ACL SETUSER: each user has exactly these rights afterwards, or those of before if the engine refuses them.
+        Whether it is on, and its open connections, stay as they are.
+        """
+        ...
+
     async def release(self) -> None:
         """Switch the application and replication users on again: the end of a quarantine (S5)."""
         ...
@@ -139,8 +149,8 @@ class NodeClient(Protocol):
         """CLUSTER COUNTKEYSINSLOT by slot; slots without keys are left out."""
         ...
 
-    async def keys_in_slot(self, slot: int, count: int) -> Sequence[bytes]:
-        """CLUSTER GETKEYSINSLOT: at most ``count`` names of keys, byte for byte."""
+    async def keys_in_slots(self, counts: Mapping[int, int]) -> Mapping[int, Sequence[bytes]]:
+        """CLUSTER GETKEYSINSLOT for each slot, all in one round trip: at most so many names of keys, byte for byte."""
         ...
 
     async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
@@ -171,4 +181,24 @@ class NodeConnector(Protocol):
 
     def connect(self, ip: str, password: str | None) -> AbstractAsyncContextManager[NodeClient]:
         """Connect to the cache port of ``ip`` within a bounded time; raises NodeError."""
+        ...
+
+
+class Watched(Protocol):
+    """A connection on which nothing is said; its end is the news."""
+
+    def close(self) -> None:
+        """Hang up, and tell nobody."""
+        ...
+
+
+class NodeWatcher(Protocol):
+    """Opens connections that tell when the other side ends."""
+
+    async def watch(self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]) -> Watched:
+        """Connect to the node ``node_id`` at ``ip`` within a bounded time, and say nothing from then on.
+
+        ``ended`` is called once, when the other side hangs up or its machine has been silent for 2 to 3 s. Raises
+        NodeError; NodeRefused if another node answers.
+        """
         ...

@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from cachecluster.api import names
+from cachecluster.domain.access import read_users
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
 from cachecluster.engines.client import SlotMigration, StreamPosition
 
 PERCENT_STEP: Final = 5
 RECEIVED_STEP: Final = 64 * 2**20
+QUARANTINED: Final = (names.USER_REPLICATION, names.USER_APPLICATION)
+"""Users that are off in quarantine (S5)."""
 NO_HISTORY: Final = "0" * 40
 """master_replid2 of a node that continues no other history (INFO replication)."""
 
@@ -107,14 +111,15 @@ def _ranges(fields: list[str]) -> Iterator[tuple[int, int]]:
             yield int(first), int(last or first)
 
 
-def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], users: Iterable[Any]) -> NodeView:
+def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], users: Iterable[str]) -> NodeView:
     """A node's view: INFO (server, replication, memory, persistence, keyspace), CLUSTER NODES, CLUSTER INFO, and
-    ACL GETUSER of the users that are off in quarantine; raises KeyError or ValueError.
+    ACL LIST; raises KeyError or ValueError.
     """
     now_ms = int(fields["server_time_usec"]) // 1000
     table = peers(nodes, now_ms)
     link = replica_link(fields)
     migrating, importing = open_slots(nodes)
+    rights = read_users(users)
     return NodeView(
         node_id=_own_id(table),
         run_id=fields["run_id"],
@@ -131,7 +136,9 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         cluster_state_ok=cluster.get("cluster_state") == "ok",
         current_epoch=int(cluster["cluster_current_epoch"]),
         max_memory=int(fields.get("maxmemory", 0)),
-        quarantined=any("off" in _flags(user) for user in users if user is not None),
+        dataset_bytes=int(fields.get("used_memory_dataset", 0)),
+        quarantined=any(name in rights and not rights[name].is_on for name in QUARANTINED),
+        users=rights,
         peers=table,
         migrating=migrating,
         importing=importing,
@@ -143,12 +150,6 @@ def _own_id(table: Iterable[Peer]) -> NodeId:
     if len(ids) != 1:
         raise ValueError(f"{len(ids)} rows of its table are its own")
     return ids[0]
-
-
-def _flags(user: Sequence[Any]) -> Sequence[str]:
-    """Of ACL GETUSER, a flat list of names and values; a user that does not exist is nil."""
-    flags: Sequence[str] = user[user.index("flags") + 1]
-    return flags
 
 
 def position(fields: Mapping[str, str]) -> StreamPosition:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, Final, assert_never
@@ -16,11 +16,12 @@ from redis.backoff import NoBackoff
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, Parameters
-from cachecluster.engines import parse
+from cachecluster.domain.snapshot import Ending, NodeId, NodeView, Parameters
+from cachecluster.engines import idle, parse
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,
+    NobodyListens,
     NodeDenied,
     NodeError,
     NodeRefused,
@@ -32,6 +33,8 @@ from cachecluster.engines.client import (
 
 CONNECT_SECONDS: Final = 2.0
 COMMAND_SECONDS: Final = 3.0
+_NOTHING: Final = ("resetpass", "resetkeys", "resetchannels", "clearselectors", "nocommands")
+"""Rules that leave a user without any right, and on or off as it was."""
 _RANGES_PER_COMMAND: Final = 500
 _SLOTS_PER_ROUND_TRIP: Final = 1024
 _ATOMIC_SINCE: Final = (9, 1, 2)
@@ -64,6 +67,12 @@ class ValkeyConnector:
             yield ValkeyClient(ip, connection)
         finally:
             await _drop(connection)
+
+    async def watch(
+        self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]
+    ) -> idle.IdleConnection:
+        """See NodeWatcher."""
+        return await idle.watch(ip, password, node_id, ended, seconds=CONNECT_SECONDS + COMMAND_SECONDS)
 
 
 async def _drop(connection: Connection) -> None:
@@ -99,7 +108,8 @@ def _converted(ip: str, error: Exception) -> NodeError:
         case exceptions.BusyLoadingError():
             return NodeRefused(f"{ip}: {text}")
         case exceptions.ConnectionError() | OSError():
-            return NodeUnreachable(f"{ip}: {_cause(error)}")
+            kind = NobodyListens if _is_refusal(error) else NodeUnreachable
+            return kind(f"{ip}: {_cause(error)}")
         case _:
             return NodeRefused(f"{ip}: {text}")
 
@@ -108,12 +118,20 @@ def _cause(error: Exception) -> str:
     """The engine's or the operating system's word, without redis-py's story around it."""
     if getattr(error, "status_code", None):  # an error answer, after which the engine hangs up
         return str(error)
+    return next((os.strerror(e.errno).lower() for e in _sources(error) if e.errno), "connection lost")
+
+
+def _is_refusal(error: Exception) -> bool:
+    return any(isinstance(source, ConnectionRefusedError) for source in _sources(error))
+
+
+def _sources(error: Exception) -> Iterator[OSError]:
+    """The operating system's errors behind redis-py's."""
     source: BaseException | None = error
     while source is not None:
-        if isinstance(source, OSError) and source.errno:
-            return os.strerror(source.errno).lower()
+        if isinstance(source, OSError):
+            yield source
         source = source.__cause__ or source.__context__
-    return "connection lost"
 
 
 class ValkeyClient:
@@ -131,13 +149,12 @@ class ValkeyClient:
             ("INFO", "server", "replication", "memory", "persistence", "keyspace"),
             ("CLUSTER", "NODES"),
             ("CLUSTER", "INFO"),
-            ("ACL", "GETUSER", names.USER_REPLICATION),
-            ("ACL", "GETUSER", names.USER_APPLICATION),
+            ("ACL", "LIST"),
             *([("CONFIG", "GET", *sorted(parameters))] if parameters else []),
         )
-        info, nodes, cluster, replication, application, *asked = await self._pipeline(*commands)
+        info, nodes, cluster, users, *asked = await self._pipeline(*commands)
         with self._understanding():
-            view = parse.view(parse.info(info), nodes, parse.info(cluster), (replication, application))
+            view = parse.view(parse.info(info), nodes, parse.info(cluster), users)
             return replace(view, parameters=parse.pairs(asked[0])) if asked else view
 
     async def node_id(self) -> NodeId:
@@ -194,6 +211,10 @@ class ValkeyClient:
         """See NodeClient."""
         await self._command("CONFIG", "SET", *(word for pair in parameters for word in pair))
 
+    async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
+        """See NodeClient. The engine hides the rules from its slow log and from MONITOR."""
+        await self._pipeline(*(("ACL", "SETUSER", user, *_NOTHING, *words) for user, words in rules.items()))
+
     async def release(self) -> None:
         """See NodeClient. The application's user comes last: replicas attach first."""
         users = (names.USER_REPLICATION, names.USER_APPLICATION)
@@ -214,10 +235,10 @@ class ValkeyClient:
             counts |= zip(part, await self._pipeline(*(("CLUSTER", "COUNTKEYSINSLOT", s) for s in part)), strict=True)
         return {slot: count for slot, count in counts.items() if count}
 
-    async def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
+    async def keys_in_slots(self, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
         """See NodeClient."""
-        (keys,) = await self._pipeline(("CLUSTER", "GETKEYSINSLOT", slot, count), decode=False)
-        return list(keys)
+        commands = (("CLUSTER", "GETKEYSINSLOT", slot, count) for slot, count in counts.items())
+        return dict(zip(counts, await self._pipeline(*commands, decode=False), strict=True))
 
     async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
         """See NodeClient. The engine hides the password from its slow log and from MONITOR."""

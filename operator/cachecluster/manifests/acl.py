@@ -3,13 +3,18 @@
 Four users, each with the least that works: the application (``default``), the operator, replication between the
 nodes, and the pods' own scripts. None but the application's and replication's can read or write a key; the operator's
 can make one node hand its keys to another.
+
+A new version of the operator may change the rules: running nodes get them by ``policies.access``. What reads a node's
+state must get along with the rights that an older version gave, or that policy never comes to its turn.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
 from cachecluster.api import names
-from cachecluster.api.spec import AuthMode, CacheClusterSpec, EngineVersion
+from cachecluster.api.spec import AuthMode, EngineVersion
+from cachecluster.domain.access import Rights, read_users
 from cachecluster.manifests.facts import Passwords
 
 _CLUSTER_READS: Final = (
@@ -42,6 +47,7 @@ _APPLICATION: Final = (
 )
 _OPERATOR: Final = (
     "resetchannels",
+    f"&{names.DETECTOR}",
     "-@all",
     "+@connection",
     "+acl",
@@ -51,6 +57,7 @@ _OPERATOR: Final = (
     "+failover",
     "+info",
     "+role",
+    "+subscribe",  # nothing is published there: a subscriber's connection may be idle for as long as it likes
     "+wait",
     "~*",
     "+migrate",  # takes a key away, hence reads and writes it; nothing else here touches a key
@@ -87,29 +94,41 @@ _NODE: Final = (
 )
 
 
-def users(spec: CacheClusterSpec, passwords: Passwords) -> str:
-    """``users.acl``: everybody is on."""
-    return _file(spec, passwords, quarantined=False)
+def users_file(version: EngineVersion, auth: AuthMode, passwords: Passwords) -> str:
+    """Everybody is on."""
+    return _file(rules(version, auth, passwords), off=())
 
 
-def quarantined_users(spec: CacheClusterSpec, passwords: Passwords) -> str:
-    """``users-quarantine.acl``: the same with the application and replication off, until the operator has compared
-    the node's data with its replicas' (S5); it ends the quarantine with ``ACL SETUSER ... on``.
+def quarantine_file(version: EngineVersion, auth: AuthMode, passwords: Passwords) -> str:
+    """The same with the application and replication off, until the operator has compared the node's data with its
+    replicas' (S5); it ends the quarantine with ``ACL SETUSER ... on``.
     """
-    return _file(spec, passwords, quarantined=True)
+    return _file(rules(version, auth, passwords), off=(names.USER_APPLICATION, names.USER_REPLICATION))
 
 
-def _file(spec: CacheClusterSpec, passwords: Passwords, *, quarantined: bool) -> str:
-    switch = "off" if quarantined else "on"
-    application = "nopass" if spec.auth_mode is AuthMode.DISABLED else _hash(passwords.application)
-    replication = _REPLICATION + (_ATOMIC_MIGRATION if _migrates_atomically(spec.version) else ())
-    lines = (
-        (names.USER_APPLICATION, switch, application, *_APPLICATION),
-        (names.USER_OPERATOR, "on", _hash(passwords.operator), *_OPERATOR),
-        (names.USER_REPLICATION, switch, _hash(passwords.replication), *replication),
-        (names.USER_NODE, "on", _hash(passwords.node), *_NODE),
-    )
-    return "".join(f"user {' '.join(line)}\n" for line in lines)
+def rights(version: EngineVersion, auth: AuthMode, passwords: Passwords) -> dict[str, Rights]:
+    """What the users of a node of that family may do, as the node itself would list it."""
+    return read_users(users_file(version, auth, passwords).splitlines())
+
+
+def rules(version: EngineVersion, auth: AuthMode, passwords: Passwords) -> dict[str, tuple[str, ...]]:
+    """By user, all that makes up its rights; none of them switches it on or off.
+
+    A family has rules of its own: a node does not start with a file that names a command which it does not know.
+    """
+    application = "nopass" if auth is AuthMode.DISABLED else _hash(passwords.application)
+    replication = _REPLICATION + (_ATOMIC_MIGRATION if _migrates_atomically(version) else ())
+    return {
+        names.USER_APPLICATION: (application, *_APPLICATION),
+        names.USER_OPERATOR: (_hash(passwords.operator), *_OPERATOR),
+        names.USER_REPLICATION: (_hash(passwords.replication), *replication),
+        names.USER_NODE: (_hash(passwords.node), *_NODE),
+    }
+
+
+def _file(users: Mapping[str, Sequence[str]], off: Collection[str]) -> str:
+    lines = (("user", user, "off" if user in off else "on", *words) for user, words in users.items())
+    return "".join(f"{' '.join(line)}\n" for line in lines)
 
 
 def _hash(password: str) -> str:

@@ -10,6 +10,7 @@ from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.live_parameters import FILE, wanted
+from cachecluster.domain.memory import MAXMEMORY_PERCENT
 from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.manifests.amounts import HOLD_SECONDS, SILENT_HOLD_SECONDS
 from cachecluster.manifests.metadata import metadata
@@ -60,6 +61,9 @@ def _settings(spec: CacheClusterSpec, ref: ClusterRef) -> str:
         f"PERSISTENCE={spec.persistence_mode}\n"
         f"PORT={names.CACHE_PORT}\n"
         f"NODE_USER={names.USER_NODE}\n"
+        f"USERS={names.users_file(spec.version)}\n"
+        f"QUARANTINE={names.quarantine_file(spec.version)}\n"
         f"HOLD_SECONDS={HOLD_SECONDS}\n"
         f"SILENT_HOLD_SECONDS={SILENT_HOLD_SECONDS}\n"
+        f"MAXMEMORY_PERCENT={MAXMEMORY_PERCENT}\n"
     )

@@ -6,15 +6,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from cachecluster.api import names
-from cachecluster.api.spec import AuthMode, CacheClusterSpec
+from cachecluster.api.spec import AuthMode, CacheClusterSpec, EngineVersion
 from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.manifests import acl
 from cachecluster.manifests.facts import PASSWORD_KEYS, Passwords
 from cachecluster.manifests.metadata import metadata
 from cachecluster.manifests.valkey_conf import quoted
 
-USERS_FILE: Final = "users.acl"
-QUARANTINE_FILE: Final = "users-quarantine.acl"
 REPLICATION_FILE: Final = "replication.conf"
 NODE_PASSWORD_FILE: Final = "node-password"
 
@@ -36,8 +34,7 @@ def derived_secrets(spec: CacheClusterSpec, ref: ClusterRef, passwords: Password
         ref,
         names.acl_secret(ref.name),
         {
-            USERS_FILE: acl.users(spec, passwords),
-            QUARANTINE_FILE: acl.quarantined_users(spec, passwords),
+            **_users_files(spec.auth_mode, passwords),
             REPLICATION_FILE: (f"primaryuser {names.USER_REPLICATION}\nprimaryauth {quoted(passwords.replication)}\n"),
             NODE_PASSWORD_FILE: passwords.node,
         },
@@ -49,6 +46,15 @@ def derived_secrets(spec: CacheClusterSpec, ref: ClusterRef, passwords: Password
     if not credentials:
         return mounted, connection
     return _secret(ref, names.auth_secret(ref.name), credentials), mounted, connection
+
+
+def _users_files(auth: AuthMode, passwords: Passwords) -> dict[str, str]:
+    """For every family that a node may be of, now or after an upgrade; its configuration says which ones it reads."""
+    files = {}
+    for version in EngineVersion:
+        files[names.users_file(version)] = acl.users_file(version, auth, passwords)
+        files[names.quarantine_file(version)] = acl.quarantine_file(version, auth, passwords)
+    return files
 
 
 def _endpoint(ref: ClusterRef, credentials: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _PASS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _CALL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+_FAILOVER_BUCKETS: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2, 3, 4, 5, 10, 30)
 _WRITES: Final = frozenset({"create", "apply", "patch", "status", "update", "delete"})
 
 
@@ -44,6 +45,24 @@ class Metrics:
             "cachecluster_actions",
             "Actions carried out, by how they ended and why they were taken.",
             ["action", "outcome", "reason"],
+            registry=self._registry,
+        )
+        self._failovers = CounterMetric(
+            "cachecluster_failovers",
+            "Replicas made primaries because theirs was lost, by how that was known and by the kind of failover.",
+            ["cause", "kind"],
+            registry=self._registry,
+        )
+        self._detection_seconds = Histogram(
+            "cachecluster_failover_detection_seconds",
+            "Time from a lost primary's last sign of life until its loss was confirmed.",
+            buckets=_FAILOVER_BUCKETS,
+            registry=self._registry,
+        )
+        self._promotion_seconds = Histogram(
+            "cachecluster_failover_promotion_seconds",
+            "Time from then until a replica led in its place.",
+            buckets=_FAILOVER_BUCKETS,
             registry=self._registry,
         )
         self._requests = CounterMetric(
@@ -88,6 +107,13 @@ class Metrics:
     def action(self, action: str, outcome: str, reason: str) -> None:
         """One action ended: ok, rejected, doubt (its precondition did not hold any more) or failed."""
         self._actions.labels(action, outcome, reason).inc()
+
+    def failover(self, cause: str, kind: str, detection: float | None, promotion: float) -> None:
+        """A replica leads in the place of a lost primary; both times in seconds, the first if it is known."""
+        self._failovers.labels(cause, kind).inc()
+        if detection is not None:
+            self._detection_seconds.observe(detection)
+        self._promotion_seconds.observe(promotion)
 
     def requested(self, verb: str, kind: str, outcome: str, seconds: float) -> None:
         """One request was answered, or failed."""

@@ -31,12 +31,13 @@ class Context:
         return names.bus_port(self.ref.namespace, self.ref.name)
 
     @asynccontextmanager
-    async def node(self, target: Target) -> AsyncIterator[NodeClient]:
-        """Connect to the node, sure that pod, uid, address and node id still belong together (S4); raises Doubt.
+    async def node(self, target: Target, *, stays: bool = False) -> AsyncIterator[NodeClient]:
+        """Connect to the node, sure that pod, uid, address and node id still belong together (S4), and if asked, that
+        the pod is not on its way out; raises Doubt.
 
         Leadership is checked after connecting: on a lost connection nothing is sent again (design §3).
         """
-        await self._check_pod(target)
+        await self._check_pod(target, stays=stays)
         async with self.again(target) as client:
             yield client
 
@@ -56,10 +57,12 @@ class Context:
         if not self.deps.leader():
             raise Doubt("this process does not lead any more")
 
-    async def _check_pod(self, target: Target) -> None:
+    async def _check_pod(self, target: Target, *, stays: bool) -> None:
         try:
             pod = await self.deps.kube.get("v1", "Pod", self.ref.namespace, target.pod)
         except NotFound as e:
             raise Doubt(f"{target.pod} is gone") from e
         if pod["metadata"]["uid"] != target.uid or pod.get("status", {}).get("podIP") != target.ip:
             raise Doubt(f"{target.pod} is another pod by now")
+        if stays and "deletionTimestamp" in pod["metadata"]:
+            raise Doubt(f"{target.pod} is being deleted")

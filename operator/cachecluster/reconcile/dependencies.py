@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cachecluster.domain.snapshot import Host, Parameters
-from cachecluster.engines.client import NodeConnector
+from cachecluster.engines.client import NodeConnector, NodeWatcher
 from cachecluster.kube.api import KubeApi
 from cachecluster.reconcile.events import EventRecorder
 
@@ -30,6 +30,9 @@ class Dependencies(Senses):
 
     generate_password: Callable[[], str]
     events: EventRecorder
+    watcher: NodeWatcher
+    clock: Callable[[], float]
+    """Seconds by a clock that nobody sets and that goes on while the machine sleeps."""
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """Carry out a plan: every precondition is checked again right before its action, and the first doubt ends the pass."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from dataclasses import replace
 from itertools import groupby
-from typing import assert_never
+from typing import Any, Final, assert_never
 
 from cachecluster.domain.actions import (
     Action,
@@ -29,6 +30,7 @@ from cachecluster.domain.actions import (
     RollPod,
     SettleShard,
     SettleSlots,
+    SetUsers,
     SwitchOver,
 )
 from cachecluster.domain.plan import Do, Outcome, Plan
@@ -36,34 +38,49 @@ from cachecluster.engines.client import NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, Rejected
 from cachecluster.reconcile import node_actions, object_actions, slot_moves
 from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.together import Interrupted, unless
 
 
 class NotLeader(Exception):
     """This process may not act any more."""
 
 
-async def execute(plan: Plan, context: Context) -> tuple[Outcome, ...]:
-    """Carry the steps out in order, neighbours of one kind at once; raises NotLeader.
+GIVES_WAY: Final = (MoveSlots, SwitchOver)
+"""What may take seconds, can be left anywhere, and must not hold up the replacement of a lost primary."""
 
-    A step that the API server rejects, or parameters that the engine refuses, do not keep the others back; any other
-    failure ends the pass, since what follows was planned for another state of things.
+
+async def execute(plan: Plan, context: Context, alarm: asyncio.Event) -> tuple[Outcome, ...]:
+    """Carry the steps out in order, neighbours of one kind at once, until the alarm tells of more urgent work.
+
+    A step that the API server rejects, parameters that the engine refuses, or a replica that is not promoted, do not
+    keep the others back; any other failure ends the pass, since what follows was planned for another state of things.
+    Raises NotLeader.
     """
     outcomes: list[Outcome] = []
     for _, steps in groupby(plan.steps, key=_side_by_side):
         if not context.deps.leader():
             raise NotLeader
-        done = await asyncio.gather(*(_carry_out(step, context) for step in steps))
+        done = await asyncio.gather(*(_carry_out(step, context, alarm) for step in steps))
         outcomes += done
-        if any(o.error is not None and not (o.rejected or o.refused) for o in done):
+        if any(_changes_everything(outcome) for outcome in done):
             break
     return tuple(outcomes)
 
 
+def _changes_everything(outcome: Outcome) -> bool:
+    """What was planned to come after it must not be done."""
+    alone = outcome.rejected or outcome.refused or isinstance(outcome.step.action, Promote)
+    return outcome.error is not None and not alone
+
+
 def _side_by_side(step: Do) -> tuple[type[Action], str]:
     """Neighbours with the same key are independent of each other. Of role labels the order matters, and a StatefulSet
-    comes after all that its pods mount: without it they would never start.
+    comes after all that its pods mount: without it they would never start. Promotions come one after the other: of two
+    candidates in one epoch each voter elects one.
     """
     match step.action:
+        case Promote(shard=shard):
+            return Promote, str(shard)
         case LabelRole(role=role):
             return LabelRole, role.value
         case Apply(manifest={"kind": "StatefulSet"}):
@@ -72,15 +89,22 @@ def _side_by_side(step: Do) -> tuple[type[Action], str]:
             return type(action), ""
 
 
-async def _carry_out(step: Do, context: Context) -> Outcome:
+async def _carry_out(step: Do, context: Context, alarm: asyncio.Event) -> Outcome:
+    began = context.deps.clock()
+    outcome = await _attempt(step, context, alarm)
+    return replace(outcome, began=began, ended=context.deps.clock())
+
+
+async def _attempt(step: Do, context: Context, alarm: asyncio.Event) -> Outcome:
+    work = _dispatch(step.action, context)
     try:
-        keys_moved = await _dispatch(step.action, context)
+        keys_moved = await (unless(alarm, work) if isinstance(step.action, GIVES_WAY) else work)
     except Rejected as e:
         return Outcome(step, str(e), rejected=True)
-    except Doubt as e:
+    except (Doubt, Interrupted) as e:
         return Outcome(step, str(e), doubt=True)
     except NodeRefused as e:
-        return Outcome(step, str(e), refused=isinstance(step.action, Configure))
+        return Outcome(step, str(e), refused=isinstance(step.action, Configure | SetUsers))
     except (KubeError, NodeError) as e:
         return Outcome(step, str(e))
     except TimeoutError:
@@ -90,7 +114,7 @@ async def _carry_out(step: Do, context: Context) -> Outcome:
 
 def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
     action: Action, context: Context
-) -> Awaitable[int | None]:
+) -> Coroutine[Any, Any, int | None]:
     match action:
         case CreateSystemSecret():
             return object_actions.create_system_secret(action, context)
@@ -128,6 +152,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.reset(action, context)
         case Configure():
             return node_actions.configure(action, context)
+        case SetUsers():
+            return node_actions.set_users(action, context)
         case SwitchOver():
             return node_actions.switch_over(action, context)
         case MoveSlots():

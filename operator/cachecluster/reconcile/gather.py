@@ -1,12 +1,13 @@
 """Read everything about one cluster into a Snapshot. Writes nothing; what fails to answer becomes Unreachable."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cachecluster.api import names
-from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.api.spec import CacheClusterSpec, EngineVersion
+from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import members_by_shard, present_members
 from cachecluster.domain.live_parameters import remembered, wanted
@@ -18,6 +19,7 @@ from cachecluster.domain.snapshot import (
     ClusterRef,
     ForeignId,
     InvalidSpec,
+    LostConnection,
     Manifest,
     NodeId,
     NodeView,
@@ -27,15 +29,16 @@ from cachecluster.domain.snapshot import (
     Snapshot,
     Unreachable,
 )
-from cachecluster.domain.topology import observe
+from cachecluster.domain.topology import Topology, observe
 from cachecluster.domain.validity import read_spec
 from cachecluster.domain.volumes import present_sizes
-from cachecluster.engines.client import NodeError
+from cachecluster.engines.client import NobodyListens, NodeError, NodeUnreachable
 from cachecluster.kube.api import NotFound
-from cachecluster.manifests import Facts, Passwords, build
+from cachecluster.manifests import Facts, Passwords, acl, build
 from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.pods import parse_pod
 from cachecluster.reconcile.resizes import with_resizes
+from cachecluster.reconcile.slot_sizes import slot_bytes
 from cachecluster.reconcile.storage_classes import storage_classes
 
 CHILD_KINDS: Final = (
@@ -56,6 +59,10 @@ NEWBORN_SECONDS: Final = 0.5
 Packets to it are dropped, not refused, until its network policies are in place.
 """
 NEWBORN_AGE_SECONDS: Final = 10.0
+ALARMED_SECONDS: Final = 0.3
+"""The same when a connection has only just been lost: a node that is silent must not hold a promotion up. The longer
+ago that is, the more time there is again.
+"""
 
 
 class Gone(Exception):
@@ -72,8 +79,15 @@ class Reading:
         self.passwords = passwords
 
 
-async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
-    """Read the cluster; raises Gone, or KubeError when the API server does not answer."""
+async def gather(
+    ref: ClusterRef,
+    deps: Senses,
+    memory: Memory,
+    lost: Callable[[], Mapping[NodeId, LostConnection]] = dict,
+) -> Reading:
+    """Read the cluster; raises Gone, or KubeError when the API server does not answer. ``lost``: what the failure
+    detector has seen.
+    """
     body, pods, *lists = await asyncio.gather(
         _cluster(ref, deps),
         deps.kube.list("v1", "Pod", ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}"),
@@ -88,7 +102,9 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
     parsed = tuple(sorted((p for o in pods if (p := parse_pod(o)) is not None), key=lambda p: p.name))
     earlier = frozenset() if isinstance(spec, InvalidSpec) else _once_set(ref, spec, children, parsed)
     parameters = () if isinstance(spec, InvalidSpec) else wanted(spec, earlier)
-    views = await _views(deps, memory, parsed, passwords, parameters)
+    seen = lost()  # before the nodes are asked: their answers tell what has become of it since
+    question = _Question(passwords.operator, parameters, _patience(seen)) if passwords is not None else None
+    views = await _views(deps, memory, parsed, question)
     snapshot = Snapshot(
         ref=ref,
         generation=body["metadata"].get("generation", 0),
@@ -104,16 +120,19 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
         hosts=deps.hosts(),
         views=views,
         foreign=_foreign(parsed, views, memory, deps.now()),
+        users={} if isinstance(spec, InvalidSpec) or passwords is None else _users(spec, passwords, views),
         refusals=_refusals(memory, deps.now()),
+        lost=seen,
     )
     if not isinstance(spec, InvalidSpec):
+        topology = observe(snapshot)
         present = present_members(ref.name, children, parsed)
         restarted = restarts(ref.name, members_by_shard(spec, present), snapshot.annotations, children)
         facts = Facts(
             ref,
             deps.operator_namespace,
             passwords,
-            _formed(snapshot),
+            _formed(topology),
             present,
             restarted,
             earlier,
@@ -122,7 +141,8 @@ async def gather(ref: ClusterRef, deps: Senses, memory: Memory) -> Reading:
         desired = build(spec, facts)
         children |= await _unlabelled(ref, deps, desired, children)
         classes = await storage_classes(deps.kube, ref, spec, children)
-        snapshot = replace(snapshot, desired=desired, children=children, storage_classes=classes)
+        sizes = await slot_bytes(topology, deps, passwords.operator) if passwords is not None else {}
+        snapshot = replace(snapshot, desired=desired, children=children, storage_classes=classes, slot_bytes=sizes)
         snapshot = await with_resizes(snapshot, deps, memory)
     return Reading(snapshot, passwords)
 
@@ -153,11 +173,10 @@ def _passwords(ref: ClusterRef, children: Mapping[ObjectKey, Manifest]) -> Passw
         return None
 
 
-def _formed(snapshot: Snapshot) -> dict[int, SlotSet]:
+def _formed(topology: Topology) -> dict[int, SlotSet]:
     """Slots that each shard has served: as recorded and not moved elsewhere since, with those that it serves now. The
     first time only when it serves all that fell to it.
     """
-    topology = observe(snapshot)
     formed = {}
     for shard in topology.shards:
         ids = (m.node.node_id for m in shard.members if m.node is not None)
@@ -192,6 +211,14 @@ def _once_set(
     return remembered(live if live and owner_uid(live) == ref.uid else None, pods, name, spec.version)
 
 
+def _users(
+    spec: CacheClusterSpec, passwords: Passwords, views: Mapping[str, NodeView | Unreachable]
+) -> dict[str, dict[str, Rights]]:
+    """What the users may do, for every family of which a node has answered; of an unknown one nothing is known."""
+    families = {view.family for view in views.values() if isinstance(view, NodeView)}
+    return {v: acl.rights(v, spec.auth_mode, passwords) for v in EngineVersion if v in families}
+
+
 def _refusals(memory: Memory, now: float) -> dict[Parameters, str]:
     memory.refusals = {
         p: (text, since) for p, (text, since) in memory.refusals.items() if now - since < REFUSAL_SECONDS
@@ -199,18 +226,30 @@ def _refusals(memory: Memory, now: float) -> dict[Parameters, str]:
     return {parameters: text for parameters, (text, _) in memory.refusals.items()}
 
 
+def _patience(lost: Mapping[NodeId, LostConnection]) -> float:
+    """Seconds that one node may take to answer."""
+    youngest = min((connection.seconds for connection in lost.values()), default=VIEW_SECONDS)
+    return min(VIEW_SECONDS, max(ALARMED_SECONDS, youngest))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What every node is asked."""
+
+    password: str = field(repr=False)
+    parameters: Collection[str]
+    seconds: float
+    """So long it may take to answer."""
+
+
 async def _views(
-    deps: Senses,
-    memory: Memory,
-    pods: Sequence[Pod],
-    passwords: Passwords | None,
-    parameters: Collection[str],
+    deps: Senses, memory: Memory, pods: Sequence[Pod], question: _Question | None
 ) -> dict[str, NodeView | Unreachable]:
     """Ask every node with an address, all at once, each within a bounded time."""
     asked = [p for p in pods if p.ip is not None and p.phase == "Running"]
-    if passwords is None:
+    if question is None:
         return {}
-    answers = await asyncio.gather(*(_view(deps, memory, p, passwords.operator, parameters) for p in asked))
+    answers = await asyncio.gather(*(_view(deps, memory, p, question) for p in asked))
     views: dict[str, NodeView | Unreachable] = {}
     for pod, answer in zip(asked, answers, strict=True):
         if isinstance(answer, NodeView):
@@ -218,7 +257,7 @@ async def _views(
             views[pod.name] = answer
         else:
             since = memory.unreachable_since.setdefault(pod.uid, deps.now())
-            views[pod.name] = Unreachable(answer, since)
+            views[pod.name] = Unreachable(str(answer), since, refused=isinstance(answer, NobodyListens))
     present = {p.uid for p in asked}
     memory.taken_over &= present
     for uid in memory.unreachable_since.keys() - present:
@@ -226,21 +265,21 @@ async def _views(
     return views
 
 
-async def _view(deps: Senses, memory: Memory, pod: Pod, password: str, parameters: Collection[str]) -> NodeView | str:
+async def _view(deps: Senses, memory: Memory, pod: Pod, question: _Question) -> NodeView | NodeError:
     """The node's view, or why there is none. At first sight, whatever a frozen predecessor has open there is ended:
     when it thaws, it has no connection left on which to act (ADR 0007).
     """
-    seconds = NEWBORN_SECONDS if _newborn(pod, deps.now()) else VIEW_SECONDS
+    seconds = min(question.seconds, NEWBORN_SECONDS) if _newborn(pod, deps.now()) else question.seconds
     try:
-        async with asyncio.timeout(seconds), deps.nodes.connect(pod.ip or "", password) as node:
+        async with asyncio.timeout(seconds), deps.nodes.connect(pod.ip or "", question.password) as node:
             if pod.uid not in memory.taken_over and deps.leader():
                 await node.end_other_sessions()
                 memory.taken_over.add(pod.uid)
-            return await node.view(parameters)
+            return await node.view(question.parameters)
     except NodeError as e:
-        return str(e)
+        return e
     except TimeoutError:
-        return f"no answer within {seconds:g} s"
+        return NodeUnreachable(f"no answer within {seconds:.3g} s")
 
 
 def _newborn(pod: Pod, now: float) -> bool:

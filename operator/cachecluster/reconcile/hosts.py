@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cachecluster.api import names
 from cachecluster.domain.snapshot import Host
 
 
@@ -52,5 +53,11 @@ def _facts(node: Mapping[str, Any]) -> _Facts:
         labels=dict(metadata.get("labels") or {}),
         schedulable=not spec.get("unschedulable", False),
         ready=any(c["type"] == "Ready" and c["status"] == "True" for c in conditions),
+        out_of_service=is_out_of_service(node),
     )
     return _Facts(host, frozenset((t["key"], t["effect"]) for t in spec.get("taints") or ()))
+
+
+def is_out_of_service(node: Mapping[str, Any]) -> bool:
+    """Whether a Kubernetes node is tainted so: whoever does that has made sure that its machine is off."""
+    return any(t["key"] == names.TAINT_OUT_OF_SERVICE for t in node.get("spec", {}).get("taints") or ())

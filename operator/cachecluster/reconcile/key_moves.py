@@ -1,7 +1,7 @@
 """Slot moves key by key, which every engine can do: SETSLOT and MIGRATE (engine-facts §1.3)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,10 @@ BATCH: Final = 100
 BATCH_BOUNDS: Final = (10, 1000)
 TARGET_SECONDS: Final = 0.005
 """How long one MIGRATE should hold up the source's clients."""
+ROUND_KEYS: Final = 500
+"""Names of about so many keys are asked for at once: of several slots, though MIGRATE takes keys of one."""
+ROUND_SECONDS: Final = 0.05
+"""After so long the destination's replicas are asked again whether they keep up."""
 BIG_KEY_SECONDS: Final = 8.0
 """Patience with a single key whose value takes the destination long to build."""
 
@@ -54,48 +58,62 @@ class KeyMover:
         # In this order: a client that the source sends on is expected at the destination.
         await self.destination.mark(slots - taken, SlotState.IMPORTING, source_id)
         await self.source.mark(slots - given, SlotState.MIGRATING, destination_id)
-        for slot in await self.source.client.count_keys(slots):
-            if not await self._empty(slot):
+        while left := dict(await self.source.client.count_keys(slots)):
+            if not await self._send_all(left):
                 return False
         await self.hand_over(slots)
         return True
 
-    async def _empty(self, slot: int) -> bool:
-        """Move all keys of a slot; False if the deadline came first."""
+    async def _send_all(self, left: dict[int, int]) -> bool:
+        """Move so many keys of each slot, or fewer where values are too big; False if the deadline comes first."""
         clock = asyncio.get_running_loop().time
-        while True:
+        while left:
             if clock() >= self.deadline or not await self.followers.keep_up(self.deadline):
                 return False
-            asked, wanted = clock(), self.pace.keys
-            keys = await self.source.client.keys_in_slot(slot, wanted)
+            asked = clock()
+            wanted = self._next(left)
+            found = await self.source.client.keys_in_slots(wanted)
             answered = clock()
-            if not keys:
-                return True
-            moved = await self._send(keys)
-            # The way to the source and back is no time during which it stands still.
-            self.pace.took(moved, clock() - answered - (answered - asked))
-            self.keys_moved += moved
-            if moved == len(keys) < wanted:
-                return True
+            for slot, keys in found.items():
+                if keys and not await self._send(keys, answered - asked):
+                    return True
+                left[slot] -= wanted[slot]
+                if clock() - answered >= ROUND_SECONDS:
+                    break
+            for slot in [slot for slot, count in left.items() if count <= 0]:
+                del left[slot]
+        return True
 
-    async def _send(self, keys: Sequence[bytes]) -> int:
-        """Move some of the keys, all if it can be; their number.
+    def _next(self, left: Mapping[int, int]) -> dict[int, int]:
+        """The slots of the next round, and how many keys of each one MIGRATE may take."""
+        wanted: dict[int, int] = {}
+        for slot, count in left.items():
+            if sum(wanted.values()) >= ROUND_KEYS:
+                break
+            wanted[slot] = min(count, self.pace.keys)
+        return wanted
+
+    async def _send(self, keys: Sequence[bytes], way: float) -> bool:
+        """Move keys of one slot; False if their values are too big to go together, and fewer are to be tried.
+
+        ``way`` is how long it takes to the source and back, during which it does not stand still.
 
         An IOERR may leave copies at both ends: the source's is the true one and replaces the other when it is sent
-        again. Values too big to go together are sent in smaller groups, at last one by one with more patience.
+        again. One by one they get more patience.
         """
-        ip = self.destination.target.ip
-        while len(keys) > 1:
+        ip, began = self.destination.target.ip, asyncio.get_running_loop().time()
+        if len(keys) == 1:
+            await self.source.client.migrate(ip, keys, self.login, BIG_KEY_SECONDS)
+        else:
             try:
                 await self.source.client.migrate(ip, keys, self.login)
             except NodeRefused as e:
                 await self._was_it_size(e)
-                keys = keys[: len(keys) // 2]
-                self.pace.keys = max(1, len(keys))
-            else:
-                return len(keys)
-        await self.source.client.migrate(ip, keys, self.login, BIG_KEY_SECONDS)
-        return len(keys)
+                self.pace.keys = len(keys) // 2
+                return False
+        self.pace.took(len(keys), asyncio.get_running_loop().time() - began - way)
+        self.keys_moved += len(keys)
+        return True
 
     async def _was_it_size(self, error: NodeRefused) -> None:
         """Raise the error again unless the destination went silent over what it was sent, and answers otherwise."""

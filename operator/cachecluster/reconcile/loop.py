@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cachecluster.api.reasons import Reason
+from cachecluster.domain.actions import Promote
 from cachecluster.domain.plan import Outcome
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.kube.api import KubeError, Throttled
 from cachecluster.observability.metrics import Metrics
 from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.executor import NotLeader
 from cachecluster.reconcile.gather import Gone
 from cachecluster.reconcile.pass_ import PassResult, run_pass
@@ -23,7 +25,7 @@ from cachecluster.reconcile.wake import Wake
 
 log = logging.getLogger(__name__)
 
-Pass = Callable[[ClusterRef, Dependencies, Memory], Awaitable[PassResult]]
+Pass = Callable[[ClusterRef, Dependencies, Memory, Detector], Awaitable[PassResult]]
 TearDown = Callable[[ClusterRef, Dependencies], Awaitable[None]]
 
 
@@ -61,7 +63,12 @@ async def run(
     pace: Pace = STEADY,
 ) -> None:
     """Look after one cluster until ``stop`` is done. A pass under way is cancelled then: it may be left anywhere."""
-    looker = _Looker(ref, deps, metrics, one_pass, pace)
+    async with Detector(deps.watcher, wake=lambda: wake.set(alarm=True), clock=deps.clock) as detector:
+        await _look_again_and_again(_Looker(ref, deps, metrics, one_pass, pace, detector), wake, stop)
+
+
+async def _look_again_and_again(looker: "_Looker", wake: Wake, stop: "asyncio.Future[Any]") -> None:
+    pace = looker.pace
     failures = acted = 0
     while not stop.done():
         failures = 0 if wake.new_spec else failures
@@ -128,6 +135,7 @@ class _Looker:
     metrics: Metrics
     one_pass: Pass
     pace: Pace
+    detector: Detector
     memory: Memory = field(default_factory=Memory)
 
     async def look(self) -> PassResult | Failed | None:
@@ -137,7 +145,7 @@ class _Looker:
         outcome = "error"
         try:
             async with asyncio.timeout(self.pace.timeout):
-                result = await self.one_pass(self.ref, self.deps, self.memory)
+                result = await self.one_pass(self.ref, self.deps, self.memory, self.detector)
         except asyncio.CancelledError:
             outcome = "stopped"
             raise
@@ -166,7 +174,12 @@ class _Looker:
     def _count(self, result: PassResult) -> None:
         for done in result.outcomes:
             state = _state(done)
-            self.metrics.action(type(done.step.action).__name__, state, done.step.reason.value)
+            action = done.step.action
+            self.metrics.action(type(action).__name__, state, done.step.reason.value)
+            if isinstance(action, Promote) and done.error is None:
+                since = action.lost.since
+                seen = None if since is None else done.began - since
+                self.metrics.failover(action.lost.cause.value, action.kind.value, seen, done.ended - done.began)
 
     async def _report(self, bug: Exception) -> None:
         """Tell the user that it is not their fault. An unknown error's text may quote anything: not for an Event."""
@@ -196,10 +209,10 @@ async def _unless_stopped(
 
 
 async def _back_off(wake: Wake, stop: "asyncio.Future[Any]", seconds: float, pace: Pace) -> None:
-    """Wait; a new spec ends it at once, any other event only after ``patience``."""
+    """Wait; a new spec or an alarm ends it at once, any other event only after ``patience``."""
     deaf = min(seconds, pace.patience)
-    await wake.wait(stop, deaf, only_new_spec=True)
-    if not wake.new_spec and seconds > deaf:
+    await wake.wait(stop, deaf, only_urgent=True)
+    if not wake.urgent and seconds > deaf:
         await wake.wait(stop, seconds - deaf)
 
 

@@ -1,11 +1,12 @@
 """Actions on engine nodes. Each looks at the node once more before it changes anything; doubt means no action."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
 from cachecluster.api import names
+from cachecluster.domain.access import differing
 from cachecluster.domain.actions import (
     AssignSlots,
     Configure,
@@ -16,21 +17,29 @@ from cachecluster.domain.actions import (
     Release,
     Replicate,
     Reset,
+    SetUsers,
     SwitchOver,
     Target,
 )
 from cachecluster.domain.live_parameters import lacking
+from cachecluster.domain.loss import Lost, has_fallen_silent
 from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.slots import NO_SLOTS
-from cachecluster.domain.snapshot import NodeId, NodeView, Role
+from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
-from cachecluster.kube.api import KubeError
+from cachecluster.kube.api import KubeError, NotFound
+from cachecluster.manifests import acl
 from cachecluster.reconcile.context import Context, Doubt
+from cachecluster.reconcile.hosts import is_out_of_service
 from cachecluster.reconcile.pods import parse_pod
 
 ACTION_SECONDS: Final = 10.0
 """Bound on one action, connecting included."""
 POLL_SECONDS: Final = 0.03
+ELECTION_SECONDS: Final = 1.0
+"""An election that is won at all is won within a tenth of that (engine-facts §2)."""
+LAST_LOOK_SECONDS: Final = 0.1
+"""So long a primary that was lost is given to show that it lives: the pass has only just looked for it in vain."""
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
@@ -129,17 +138,54 @@ async def _forget_on(member: Target, node_id: NodeId, context: Context) -> None:
 
 
 async def promote(action: Promote, context: Context) -> None:
-    """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10)."""
-    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+    """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10).
+
+    Not on one that is to go: what it would take in until then might be lost with it.
+    """
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node, stays=True) as client:
+        await asyncio.gather(_check_is_lost(action.lost, context), _check_host_is_gone(action.lost.host, context))
         view = await client.view()
         if view.role is Role.PRIMARY:
             return  # elected meanwhile
-        link = view.link
-        if view.myself.primary_id != action.lost or link is None or link.up or not link.ever_synced:
+        if view.myself.primary_id != action.lost.node_id or view.link is None or not _is_over(action.lost, view.link):
             raise Doubt(f"{action.node.pod} is not what it was: it follows another primary or its link is back")
+        context.require_leadership()
         await client.failover(action.kind)
-        if not await _until(lambda: _leads(client), 1.5):
+        if not await _until(lambda: _leads(client), ELECTION_SECONDS):
             raise Doubt(f"{action.node.pod} was not elected")
+
+
+def _is_over(lost: Lost, link: ReplicaLink) -> bool:
+    """Nothing more comes from the primary, and what came was complete."""
+    return link.ever_synced and (not link.up or (lost.unheard and has_fallen_silent(link)))
+
+
+async def _check_is_lost(lost: Lost, context: Context) -> None:
+    """Raises Doubt if the primary answers after all."""
+    if lost.address is None or context.passwords is None:
+        return
+    try:
+        async with (
+            asyncio.timeout(LAST_LOOK_SECONDS),
+            context.deps.nodes.connect(lost.address, context.passwords.operator) as former,
+        ):
+            found = await former.node_id()
+    except (NodeError, TimeoutError):
+        return
+    if found == lost.node_id:
+        raise Doubt(f"the node at {lost.address} answers again")
+
+
+async def _check_host_is_gone(name: str | None, context: Context) -> None:
+    """Raises Doubt if the Kubernetes node is there and in service, whatever the watch has said of it."""
+    if name is None:
+        return
+    try:
+        found = await context.deps.kube.get("v1", "Node", "", name)
+    except NotFound:
+        return
+    if not is_out_of_service(found):
+        raise Doubt(f"Kubernetes node {name} is there")
 
 
 async def _leads(client: NodeClient) -> bool:
@@ -166,23 +212,32 @@ async def configure(action: Configure, context: Context) -> None:
 
     What works on the others stays: each node is looked at again in the next pass.
     """
-    failures = await asyncio.gather(*(_configured(target, action, context) for target in action.nodes))
+    await _on_each(action.nodes, lambda target: _configure(target, action, context))
+
+
+async def _on_each(nodes: Sequence[Target], change: Callable[[Target], Awaitable[None]]) -> None:
+    failures = await asyncio.gather(*(_failure(change(target)) for target in nodes))
     for failure in sorted((f for f in failures if f is not None), key=lambda f: not isinstance(f, NodeRefused)):
         raise failure
 
 
-async def _configured(target: Target, action: Configure, context: Context) -> Exception | None:
+async def _failure(change: Awaitable[None]) -> Exception | None:
     try:
-        async with asyncio.timeout(ACTION_SECONDS), context.node(target) as client:
-            await _check_has_room(target, action, context)
-            await client.configure(action.parameters)
-            names_set = dict(action.parameters)
-            odd = lacking(names_set, await client.view(names_set))
-            if odd:
-                raise NodeRefused(f"{target.ip}: it takes {', '.join(odd)} and shows another value")
+        async with asyncio.timeout(ACTION_SECONDS):
+            await change
     except (NodeError, KubeError, Doubt, TimeoutError) as failure:
         return failure
     return None
+
+
+async def _configure(target: Target, action: Configure, context: Context) -> None:
+    async with context.node(target) as client:
+        await _check_has_room(target, action, context)
+        await client.configure(action.parameters)
+        names_set = dict(action.parameters)
+        odd = lacking(names_set, await client.view(names_set))
+        if odd:
+            raise NodeRefused(f"{target.ip}: it takes {', '.join(odd)} and shows another value")
 
 
 async def _check_has_room(target: Target, action: Configure, context: Context) -> None:
@@ -194,6 +249,25 @@ async def _check_has_room(target: Target, action: Configure, context: Context) -
     most = pod_allowance(pod) if pod is not None else None
     if most is not None and int(value) > most:
         raise Doubt(f"{target.pod} has a smaller memory limit by now")
+
+
+async def set_users(action: SetUsers, context: Context) -> None:
+    """ACL SETUSER on all nodes at once, by the same rules as ``configure``; raises Doubt without passwords."""
+    if context.passwords is None:
+        raise Doubt("the cluster's passwords are not there")
+    wanted = acl.rights(action.version, action.auth, context.passwords)
+    rules = acl.rules(action.version, action.auth, context.passwords)
+
+    async def give(target: Target) -> None:
+        async with context.node(target) as client:
+            if (await client.view()).family != action.version:
+                raise Doubt(f"{target.pod} runs another version by now")
+            await client.set_users({user: rules[user] for user in action.users})
+            odd = set(action.users) & set(differing(wanted, (await client.view()).users))
+            if odd:
+                raise NodeRefused(f"{target.ip}: it takes the rights of {', '.join(sorted(odd))} and shows others")
+
+    await _on_each(action.nodes, give)
 
 
 async def switch_over(action: SwitchOver, context: Context) -> None:

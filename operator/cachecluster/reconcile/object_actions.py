@@ -89,9 +89,16 @@ async def _apply(manifest: Manifest, uid: str | None, context: Context, version:
 
 
 async def delete(action: Delete, context: Context) -> None:
-    """Delete exactly the object that was seen; raises Doubt for a ConfigMap that a pod mounts after all (S11)."""
-    if action.key.kind == "ConfigMap":
-        await _check_unused(action.key.name, context)
+    """Delete exactly the object that was seen; raises Doubt for a ConfigMap that a pod mounts after all (S11), and for
+    a pod that is ready after all (S1).
+    """
+    match action.key.kind:
+        case "ConfigMap":
+            await _check_unused(action.key.name, context)
+        case "Pod":
+            pod = parse_pod(await _live("v1", action.key, action.uid, context))
+            if pod is None or pod.ready:
+                raise Doubt(f"{action.key.name} is ready by now")
     await context.deps.kube.delete(
         API_VERSIONS[action.key.kind],
         action.key.kind,

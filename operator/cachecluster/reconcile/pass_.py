@@ -1,5 +1,6 @@
 """One level-triggered pass over one cluster: gather, plan, execute, report."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import CacheClusterStatus
-from cachecluster.domain.actions import Configure, ResizePod
+from cachecluster.domain.actions import Configure, Promote, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.failovers import promotion_news
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
 from cachecluster.domain.progress import resharding_before, resharding_news
@@ -17,15 +19,19 @@ from cachecluster.domain.snapshot import ClusterRef, Snapshot
 from cachecluster.domain.status import STALLING, derive
 from cachecluster.reconcile.context import Context
 from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.events import EventType
 from cachecluster.reconcile.executor import execute
-from cachecluster.reconcile.gather import gather
+from cachecluster.reconcile.gather import Reading, gather
+from cachecluster.reconcile.together import Interrupted, unless
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 0.05
 """After a pass that did something, the next one looks at what came of it."""
 DOUBT_SECONDS: Final = 0.2
+NEW_LOOKS: Final = 3
+"""Where nodes end one after the other, something has to be done for the first ones at last."""
 QUIET: Final = frozenset({Reason.MOVING_SLOTS, Reason.RECORDING_SLOTS})
 """Done again every few seconds while slots move; how far that has come has Events of its own."""
 BLOCKED_SECONDS: Final = 30.0
@@ -43,18 +49,20 @@ class PassResult:
 
     @property
     def failed(self) -> bool:
-        """Some step did not work and the loop backs off. A doubt is no failure: things have moved on. Parameters that
-        an engine refuses are remembered instead.
+        """Some step did not work and the loop backs off. A doubt is no failure: things have moved on. What an
+        engine refuses to have set is remembered instead.
         """
         return any(o.error is not None and not (o.doubt or o.refused) for o in self.outcomes)
 
 
-async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
+async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector: Detector) -> PassResult:
     """Run one pass; raises Gone, KubeError (the API server did not answer a read) or NotLeader."""
-    reading = await gather(ref, deps, memory)
+    reading = await _look(ref, deps, memory, detector)
     snap = reading.snapshot
+    if reading.passwords is not None:
+        detector.follow(snap, reading.passwords.operator)
     plan = make_plan(snap)
-    outcomes = await execute(plan, Context(ref, deps, reading.passwords))
+    outcomes = await execute(plan, Context(ref, deps, reading.passwords), detector.alarm)
     _remember_refusals(outcomes, memory, deps.now())
     await _announce(snap, plan, outcomes, deps, memory)
     if snap.finalizer_visible:
@@ -66,11 +74,20 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassR
     return PassResult(plan, outcomes, _requeue(plan, outcomes))
 
 
+async def _look(ref: ClusterRef, deps: Dependencies, memory: Memory, detector: Detector) -> Reading:
+    """Read the cluster; from the beginning, and in less time, if a connection to a node ends meanwhile."""
+    for _ in range(NEW_LOOKS):
+        detector.alarm.clear()
+        with contextlib.suppress(Interrupted):
+            return await unless(detector.alarm, gather(ref, deps, memory, detector.lost))
+    return await gather(ref, deps, memory, detector.lost)
+
+
 def _remember_refusals(outcomes: Sequence[Outcome], memory: Memory, now: float) -> None:
     for outcome in outcomes:
         action = outcome.step.action
-        if outcome.refused and outcome.error is not None and isinstance(action, Configure):
-            memory.refusals[action.parameters] = (outcome.error, now)
+        if outcome.refused and outcome.error is not None and isinstance(action, Configure | SetUsers):
+            memory.refusals[action.asked] = (outcome.error, now)
         if outcome.rejected and isinstance(action, ResizePod):
             memory.resize_refusals[action.uid, fingerprint(action.resources)] = now
 
@@ -98,6 +115,10 @@ async def _announce(
             log.info(step.message, extra=extra)
             kind: EventType = "Warning" if step.reason in STALLING else "Normal"
             await deps.events.record(snap.ref, kind, step.reason, step.message)
+            if isinstance(step.action, Promote):
+                news = promotion_news(outcome, step.action)
+                log.info(news, extra={**extra, "reason": Reason.REPLICA_PROMOTED.value})
+                await deps.events.record(snap.ref, "Normal", Reason.REPLICA_PROMOTED, news)
         else:
             log.warning("%s: %s", step.message, outcome.error, extra=extra)
     warnings = {(b.reason.value, b.message) for b in plan.blocks}

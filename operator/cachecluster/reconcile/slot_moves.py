@@ -5,10 +5,10 @@ until the destination has it, and a slot changes hands only when the source hold
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from cachecluster.api import names
@@ -30,11 +30,14 @@ ACTION_SECONDS: Final = 35.0
 GOSSIP_SECONDS: Final = 3.0
 """A node that has something to tell does so within a second."""
 POLL_SECONDS: Final = 0.01
-GROUP: Final = 32
-"""Slots that are open at once: their marks cost one write of nodes.conf at each end (engine-facts §1.2)."""
-EMPTY_GROUP: Final = 512
-"""The same at most for slots without keys, which stay open for no longer than it takes to mark them."""
-EMPTY_GROUP_SECONDS: Final = 0.2
+GROUP_SLOTS: Final = 128
+"""Slots that are open at once: their marks cost a few writes of nodes.conf at each end (engine-facts §1.2)."""
+GROUP_KEYS: Final = 4096
+"""The same with so many keys is smaller, unless it is a single slot."""
+EMPTY_GROUP: Final = 128
+"""How many slots without keys are open at first: for no longer than it takes to mark them."""
+EMPTY_GROUP_BOUNDS: Final = (32, 512)
+EMPTY_GROUP_SECONDS: Final = 0.3
 """How long a group of those should take: its four rounds of marks hold up the clients of both ends."""
 
 
@@ -102,15 +105,16 @@ class _Move:
         mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, self.deadline)
         marks = (*self.source.view.migrating, *self.destination.view.importing)
         begun = slots & SlotSet.of(mark.slot for mark in marks)
-        with_keys = SlotSet.of(await self.source.client.count_keys(slots))
+        counts = await self.source.client.count_keys(slots)
         pace = GroupPace()
         for part in (begun, slots - begun):
-            for group in chain(_groups(part - with_keys, pace), _groups(part & with_keys)):
+            empty = [slot for slot in part if slot not in counts]
+            for group in chain(_empty_groups(empty, pace), _groups([s for s in part if s in counts], counts)):
                 began = asyncio.get_running_loop().time()
                 if not await mover.move(group) or asyncio.get_running_loop().time() >= self.deadline:
                     await self._spread()
                     return mover.keys_moved
-                if not group & with_keys:
+                if not any(slot in counts for slot in group):
                     pace.took(len(group), asyncio.get_running_loop().time() - began)
         await self._spread()
         return mover.keys_moved
@@ -172,21 +176,32 @@ class _Move:
 class GroupPace:
     """How many slots without keys to move at once, from how long the last ones took."""
 
-    slots: int = GROUP
+    slots: int = EMPTY_GROUP
 
     def took(self, slots: int, seconds: float) -> None:
         """Move as many as should take the time aimed at, at most twice as many as so far."""
         fitting = int(slots * EMPTY_GROUP_SECONDS / max(seconds, 1e-6))
-        self.slots = max(GROUP, min(EMPTY_GROUP, 2 * self.slots, fitting))
+        fewest, most = EMPTY_GROUP_BOUNDS
+        self.slots = max(fewest, min(most, 2 * self.slots, fitting))
 
 
-def _groups(slots: SlotSet, pace: GroupPace | None = None) -> Iterator[SlotSet]:
-    """The slots in groups of the usual size, or of what the pace says when each is asked for."""
-    every = list(slots)
-    while every:
-        size = pace.slots if pace is not None else GROUP
-        yield SlotSet.of(every[:size])
-        every = every[size:]
+def _empty_groups(slots: Sequence[int], pace: GroupPace) -> Iterator[SlotSet]:
+    """Slots without keys, as many at once as the pace says when each group is asked for."""
+    rest = iter(slots)
+    while group := SlotSet.of(islice(rest, pace.slots)):
+        yield group
+
+
+def _groups(slots: Sequence[int], counts: Mapping[int, int]) -> Iterator[SlotSet]:
+    """Slots with so many keys each, in groups whose marks are worth the while and that do not stay open for long."""
+    group: list[int] = []
+    for slot in slots:
+        if len(group) == GROUP_SLOTS or (group and sum(counts[s] for s in (*group, slot)) > GROUP_KEYS):
+            yield SlotSet.of(group)
+            group = []
+        group.append(slot)
+    if group:
+        yield SlotSet.of(group)
 
 
 async def settle_slots(action: SettleSlots, context: Context) -> None:

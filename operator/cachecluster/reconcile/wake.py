@@ -21,7 +21,8 @@ class Wake:
         """Not woken."""
         self._woken = False
         self._new_spec = False
-        self._only_new_spec = False
+        self._alarm = False
+        self._only_urgent = False
         self._waiter: asyncio.Future[Any] | None = None
 
     @property
@@ -29,22 +30,28 @@ class Wake:
         """A new generation of the spec is among the causes: earlier failures say nothing about it."""
         return self._new_spec
 
-    def set(self, *, new_spec: bool = False) -> None:
+    @property
+    def urgent(self) -> bool:
+        """There is a cause that ends a back-off: a new spec, or an alarm of the failure detector."""
+        return self._new_spec or self._alarm
+
+    def set(self, *, new_spec: bool = False, alarm: bool = False) -> None:
         """Wake."""
         self._woken = True
         self._new_spec |= new_spec
-        if self._waiter is not None and not self._waiter.done() and (new_spec or not self._only_new_spec):
+        self._alarm |= alarm
+        if self._waiter is not None and not self._waiter.done() and (self.urgent or not self._only_urgent):
             self._waiter.set_result(None)
 
     def clear(self) -> None:
         """Begin to look: from here on a wake-up asks for another look."""
-        self._woken = self._new_spec = False
+        self._woken = self._new_spec = self._alarm = False
 
-    async def wait(self, stop: "asyncio.Future[Any]", seconds: float, *, only_new_spec: bool = False) -> None:
+    async def wait(self, stop: "asyncio.Future[Any]", seconds: float, *, only_urgent: bool = False) -> None:
         """Until woken, or ``stop`` is done, or ``seconds`` are over."""
-        if stop.done() or (self._new_spec if only_new_spec else self._woken):
+        if stop.done() or (self.urgent if only_urgent else self._woken):
             return
-        self._only_new_spec = only_new_spec
+        self._only_urgent = only_urgent
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait({stop, self._waiter}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,7 @@
 """CLUSTER subcommands and others as a client sees them, with the engine's refusals (clusterCommandSpecial)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cachecluster.domain.actions import FailoverKind
@@ -132,6 +133,18 @@ def configure(node: "Node", parameters: Parameters) -> None:
     node.parameters.update(parameters)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Words by user. Hashes of passwords are among them, which no trace may show (S12)."""
+
+    by_user: Mapping[str, Sequence[str]] = field(repr=False)
+
+
+def set_users(node: "Node", rules: Rules) -> None:
+    """ACL SETUSER; who is off stays off."""
+    node.users |= {user: " ".join(("user", user, "on", *words)) for user, words in rules.by_user.items()}
+
+
 def release(node: "Node") -> None:
-    """ACL LOAD of the ordinary users: clients and replicas are let in again."""
+    """ACL SETUSER ... on: clients and replicas are let in again."""
     node.quarantined = False

@@ -1,13 +1,16 @@
 """Who can reach whom, and how long a packet takes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.clock import Clock
 from tests.simulation.engine.table import Link
 
 if TYPE_CHECKING:
     from tests.simulation.engine.node import Node
+
+OPERATOR: Final = "operator"
+"""The operator's place in the network."""
 
 
 class Network:
@@ -17,7 +20,13 @@ class Network:
         self.clock = clock
         self.listeners: dict[str, Node] = {}
         """Process that listens at an address, if there is one."""
+        self.idle: dict[Node, list[Callable[[], None]]] = {}
+        """Who hears the FIN when a process ends, beside its peers."""
         self._cuts: set[tuple[str, str]] = set()
+        self._dark: set[str] = set()
+        """Addresses of machines without power."""
+        self._healed: dict[tuple[str, str], float] = {}
+        """When a cut was undone."""
         self._links: dict[Node, dict[Link, None]] = {}
         self._chance = clock.chance("network")
 
@@ -33,15 +42,35 @@ class Network:
 
     def mend(self, source: str, destination: str) -> None:
         """Undo one cut."""
-        self._cuts.discard((source, destination))
+        if (source, destination) in self._cuts:
+            self._cuts.remove((source, destination))
+            self._healed[source, destination] = self.clock.now()
 
     def heal(self) -> None:
         """Undo all cuts."""
-        self._cuts.clear()
+        for cut in sorted(self._cuts):
+            self.mend(*cut)
+
+    def darken(self, place: str) -> None:
+        """Its machine has no power: nothing comes from there any more, not even a good-bye."""
+        self._dark.add(place)
+
+    def lighten(self, place: str) -> None:
+        """The address is good for others again."""
+        self._dark.discard(place)
+
+    def _passes(self, source: str, destination: str) -> bool:
+        dark = source in self._dark or destination in self._dark
+        return not dark and (source, destination) not in self._cuts
 
     def open(self, source: str, destination: str) -> bool:
         """A packet and its answer can pass."""
-        return (source, destination) not in self._cuts and (destination, source) not in self._cuts
+        return self._passes(source, destination) and self._passes(destination, source)
+
+    def apart(self, one: str, other: str, seconds: float) -> bool:
+        """They cannot talk to each other, or could not that many seconds ago."""
+        healed = max(self._healed.get(pair, 0.0) for pair in ((one, other), (other, one)))
+        return not self.open(one, other) or self.clock.now() - healed < seconds
 
     def latency(self) -> float:
         """Seconds that a packet takes."""
@@ -49,7 +78,7 @@ class Network:
 
     def send(self, source: str, destination: str, deliver: Callable[..., object], *args: Any) -> None:
         """Deliver after a while, unless the way is cut."""
-        if (source, destination) not in self._cuts:
+        if self._passes(source, destination):
             self.clock.later(self.latency(), deliver, *args)
 
     def listener(self, source: str, ip: str) -> "Node | None":
@@ -82,3 +111,5 @@ class Network:
             other = link.peer if link.owner is node else link.owner
             if self.open(node.ip, other.ip):
                 self.close(link)
+        for hang_up in self.idle.pop(node, ()):
+            self.send(node.ip, OPERATOR, hang_up)

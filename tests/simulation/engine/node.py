@@ -16,9 +16,16 @@ from tests.simulation.engine.table import Address, Row
 
 def used_memory(node: "Node") -> int:
     """INFO memory: used_memory in bytes."""
-    return 1_000_000 + node.ballast + node.keys
+    return 1_000_000 + node.ballast + dataset(node)
 
 
+def dataset(node: "Node") -> int:
+    """INFO memory: used_memory_dataset in bytes."""
+    return node.keys * KEY_BYTES
+
+
+KEY_BYTES: Final = 8192
+"""So large that a while of writing makes a difference to who gets which slots."""
 CRON_SECONDS: Final = 0.1
 SLOTS_LOST: Final = "slots lost to another shard"
 """Why a primary gives keys up that it still held when its slots went to another."""
@@ -66,7 +73,7 @@ class Node:
     config: Config
     chance: Random
     users: dict[str, str] = field(default_factory=dict)
-    """Password hashes by user, as loaded at start. Empty: nobody is asked for a password."""
+    """Lines of ACL LIST by user; who is off is a matter of ``quarantined``. Empty: nobody is asked for a password."""
     quarantined: bool = False
     replication_password: str | None = None
     on_discard: Callable[["Node", dict[int, tuple[str, ...]], str], None] | None = None
@@ -127,6 +134,10 @@ class Node:
     def keys(self) -> int:
         """Number of stored writes; each counts as a key."""
         return sum(len(t) for t in self.tokens.values())
+
+    def password_of(self, user: str) -> str:
+        """SHA-256 of the user's password; empty: none is asked for."""
+        return next((word[1:] for word in self.users.get(user, "").split() if word.startswith("#")), "")
 
     @property
     def epoch(self) -> int:

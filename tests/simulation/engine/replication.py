@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from cachecluster.api import names
 from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine.disk import Dump
 
@@ -184,7 +185,7 @@ def _connect(node: "Node", attempt: int) -> None:
 
 
 def _accepted(primary: "Node", replica: "Node") -> bool:
-    return not primary.users or primary.users.get("replication") == replica.replication_password
+    return not primary.users or primary.password_of(names.USER_REPLICATION) == replica.replication_password
 
 
 def _continues(node: "Node", primary: "Node") -> bool:

@@ -14,6 +14,7 @@ from tests.simulation.engine.table import Address
 from tests.simulation.kubernetes.store import Key, Object, Store
 
 FOREIGN_VOLUME_EXIT: Final = 3
+NO_USERS_EXIT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Environment:
     address: Address
     config: Config
     users: dict[str, str] = field(repr=False)
-    """SHA-256 of the password by user; an empty string: none is asked for."""
+    """Lines of the users' file."""
     replication_password: str = field(repr=False)
     settings: dict[str, str]
-    """What the scripts are told: CLUSTER_UID, PERSISTENCE, HOLD_SECONDS, SILENT_HOLD_SECONDS."""
+    """What the scripts are told: CLUSTER_UID, PERSISTENCE, USERS, HOLD_SECONDS, SILENT_HOLD_SECONDS."""
 
     @classmethod
     def of(cls, store: Store, namespace: str, pod: Object, ip: str) -> "Environment":
@@ -53,21 +54,13 @@ class Environment:
         replication = _settings(files.get("replication.conf", "")).get("primaryauth", "").strip('"')
         script = dict(line.split("=", 1) for line in files.get("settings.sh", "").splitlines() if "=" in line)
         address = Address(ip, names.CACHE_PORT, bus)
-        return cls(address, config, _users(files.get("users.acl", "")), replication, script)
+        users = {line.split()[1]: line for line in files.get(script.get("USERS", ""), "").splitlines()}
+        return cls(address, config, users, replication, script)
 
 
 def _settings(text: str) -> dict[str, str]:
     pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return {p[0]: p[1].strip() if len(p) > 1 else "" for p in pairs}
-
-
-def _users(text: str) -> dict[str, str]:
-    users = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 2 and words[0] == "user" and "on" in words:
-            users[words[1]] = next((w[1:] for w in words if w.startswith("#")), "")
-    return users
 
 
 def _version(pod: Object) -> tuple[int, int]:

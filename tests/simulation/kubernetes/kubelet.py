@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from cachecluster.api import names
@@ -68,9 +69,13 @@ class Kubelets:
         """Images that no registry has."""
         self.crashing_images: set[str] = set()
         """Images whose process ends at once."""
+        self.dark: set[str] = set()
+        """Hosts without power."""
         self.no_room: dict[str, str] = {}
         """Pods that cannot grow, with the reason (Deferred, Infeasible)."""
         self.slow_start = 0.3
+        self.report_delay = 0.1
+        """How long it takes at least until the end of a container is reported."""
         self.reuse_addresses = True
         """The address of a pod that is gone is the next one given out; else it is never given out again."""
         self.on_node: list[Callable[[Sandbox, Node], None]] = []
@@ -110,11 +115,41 @@ class Kubelets:
         pod = self.store.get(box.key)
         return pod if pod is not None and pod["metadata"]["uid"] == box.uid else None
 
+    # -- power -----------------------------------------------------------------------------------------------------
+
+    def power_off(self, host: str) -> None:
+        """Everything on the host stops, and nobody is told."""
+        self.dark.add(host)
+        for box in self._on(host):
+            if box.ip is not None:
+                self.network.darken(box.ip)
+            if box.startup is not None:
+                box.startup.end(orderly=False)
+            box.startup, box.ready = None, False
+
+    def power_on(self, host: str) -> None:
+        """Its pods are set up again, at other addresses, as after every boot of a machine."""
+        self.dark.discard(host)
+        now = self.clock.now()
+        for box in self._on(host):
+            if box.ip is not None:
+                self.network.lighten(box.ip)
+                self._free.insert(0, box.ip)
+                box.ip = None
+            if box.started_at is not None:
+                finished = {"startedAt": rfc3339(box.started_at), "finishedAt": rfc3339(now)}
+                box.ended = {"exitCode": 255, "reason": "Unknown", "message": "", **finished}
+                box.restarts += 1
+            self.clock.later(1.0 + 2.0 * self._chance.random(), self._set_up, box)
+
+    def _on(self, host: str) -> list[Sandbox]:
+        return [box for box in self.sandboxes.values() if box.host == host]
+
     # -- containers ------------------------------------------------------------------------------------------------
 
     def _set_up(self, box: Sandbox) -> None:
         pod = self._pod(box)
-        if pod is None or box.going:
+        if pod is None or box.going or box.host in self.dark:
             return
         missing = self._missing_volume(box, pod)
         if missing is not None:
@@ -135,7 +170,7 @@ class Kubelets:
     def _resize(self, box: Sandbox) -> None:
         """In place, where there is room, and not below what is in use."""
         pod = self._pod(box)
-        if pod is None or box.going or box.resources == (wanted := _engine(pod)["resources"]):
+        if pod is None or box.going or box.host in self.dark or box.resources == (wanted := _engine(pod)["resources"]):
             return
         used = used_memory(box.node) if box.node is not None else 0
         box.resizing = self.no_room.get(box.key.name, "")
@@ -168,13 +203,15 @@ class Kubelets:
     def _run(self, box: Sandbox) -> None:
         """Start the container: its command is the start script."""
         pod = self._pod(box)
-        if pod is None or box.going or box.environment is None:
+        if pod is None or box.going or box.environment is None or box.host in self.dark:
             return
         if self.clock.now() - box.mounted_at > REFRESH_SECONDS and self._missing_volume(box, pod) is None:
             self._mount(box, pod)
         box.started_at, box.waiting = self.clock.now(), ""
         chance = self.clock.chance(f"node {box.uid} {box.restarts}")
-        box.startup = Startup(box.environment, box.disk, self.network, chance, lambda node: self._started(box, node))
+        limit = to_bytes((box.resources or _engine(pod)["resources"])["limits"]["memory"])
+        started = partial(self._started, box)
+        box.startup = Startup(box.environment, box.disk, self.network, chance, started, memory_limit=limit)
         self._report(box)
         if _engine(pod)["image"] in self.crashing_images:
             self.clock.later(0.2, self.kill, box, 1)
@@ -206,11 +243,11 @@ class Kubelets:
         box.restarts += 1
         pause = BACK_OFF[min(len(box.restart_times), len(BACK_OFF)) - 1]
         box.waiting = "CrashLoopBackOff" if pause > 1 else ""
-        self.clock.later(0.1 + 0.3 * self._chance.random(), self._report, box)
+        self.clock.later(self.report_delay + 0.3 * self._chance.random(), self._report, box)
         self.clock.later(pause + 0.5 * self._chance.random(), self._run, box)
 
     def _probe(self, box: Sandbox) -> None:
-        if box.uid not in self.sandboxes or box.going:
+        if box.uid not in self.sandboxes or box.going or box.host in self.dark:
             return
         passed = box.node is not None and is_ready(box.node)
         box.failures = 0 if passed else box.failures + 1
@@ -223,8 +260,10 @@ class Kubelets:
     # -- the end of a pod ------------------------------------------------------------------------------------------
 
     def _tear_down(self, box: Sandbox) -> None:
-        """preStop, then SIGTERM."""
-        if box.node is not None:
+        """preStop, then SIGTERM, once there is power."""
+        if box.host in self.dark:
+            self.clock.later(1.0, self._tear_down, box)
+        elif box.node is not None:
             HandOver(box.node, lambda: self._terminate(box))
         else:
             self._terminate(box)
@@ -245,7 +284,7 @@ class Kubelets:
 
     def _report(self, box: Sandbox) -> None:
         pod = self._pod(box)
-        if pod is None or box.uid not in self.sandboxes:
+        if pod is None or box.uid not in self.sandboxes or box.host in self.dark:
             return
         running = box.startup is not None
         state: Object

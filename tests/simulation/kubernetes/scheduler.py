@@ -1,10 +1,11 @@
 """Hosts in zones, and the scheduler's choice among them: hard spread is kept, soft spread is preferred."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cachecluster.api import names
 from cachecluster.domain.snapshot import Host
+from cachecluster.kube.api import NotFound
 from tests.simulation.clock import Clock
 from tests.simulation.kubernetes.store import Key, Object, Store
 
@@ -28,8 +29,23 @@ class Hosts:
 
     def cordon(self, name: str, *, on: bool = True) -> None:
         """kubectl cordon."""
-        host = self.by_name[name]
-        self.by_name[name] = Host(host.name, host.labels, schedulable=not on, ready=host.ready)
+        self.by_name[name] = replace(self.by_name[name], schedulable=not on)
+
+    def report(self, name: str, *, ready: bool) -> None:
+        """Whether its kubelet reports, if it is still there."""
+        if name in self.by_name:
+            self.by_name[name] = replace(self.by_name[name], ready=ready)
+
+    def take_out_of_service(self, name: str, *, on: bool = True) -> None:
+        """kubectl taint node NAME node.kubernetes.io/out-of-service."""
+        self.by_name[name] = replace(self.by_name[name], out_of_service=on)
+
+    def read(self, name: str) -> Object:
+        """GET of a Node; raises NotFound."""
+        if name not in self.by_name:
+            raise NotFound(f"Node {name} not found")
+        taints = [{"key": names.TAINT_OUT_OF_SERVICE}] if self.by_name[name].out_of_service else []
+        return {"metadata": {"name": name}, "spec": {"taints": taints}}
 
 
 class Scheduler:

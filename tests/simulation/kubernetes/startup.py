@@ -1,26 +1,37 @@
 """start.sh as a model: whether, when and as whom the engine process begins (S5)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from cachecluster.api import names
+from cachecluster.domain.memory import MAXMEMORY_PERCENT, PARAMETER
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from tests.simulation.engine import commands
 from tests.simulation.engine.disk import Disk, Dump, NodesConf
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Node
-from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, Environment, digest
+from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, NO_USERS_EXIT, Environment, digest
 
 PEERS_AT_ONCE = 12
+LARGEST_PAGE = 65536
 
 
 class Startup:
     """One run of the container's command."""
 
     def __init__(
-        self, environment: Environment, disk: Disk, network: Network, chance: Random, started: Callable[[Node], None]
+        self,
+        environment: Environment,
+        disk: Disk,
+        network: Network,
+        chance: Random,
+        started: Callable[[Node], None],
+        *,
+        memory_limit: int,
     ) -> None:
         self.environment, self.disk, self.network, self._chance = environment, disk, network, chance
+        self._memory_limit = memory_limit
         self._started = started
         self.node: Node | None = None
         self._over = False
@@ -34,6 +45,10 @@ class Startup:
         if self.disk.cluster_uid not in (None, uid):
             message = f"the volume belongs to the CacheCluster with uid {self.disk.cluster_uid}"
             self.network.clock.later(0.05, fail, FOREIGN_VOLUME_EXIT, message)
+            return
+        if missing := {names.USER_APPLICATION, names.USER_NODE} - self.environment.users.keys():
+            message = f"the mounted Secret lacks the users {sorted(missing)}"
+            self.network.clock.later(0.05, fail, NO_USERS_EXIT, message)
             return
         config = self.environment.config
         bad = commands.unusable({**DEFAULTS[".".join(map(str, config.version))], "maxmemory": ""}, config.live)
@@ -126,14 +141,22 @@ class Startup:
             if self.disk.nodes_conf is not None:
                 self.disk.retired.append(self.disk.nodes_conf.myself)
             self.disk.nodes_conf = None
+        live = environment.config.live
+        live = {**live, PARAMETER: _bounded(live.get(PARAMETER, ""), self._memory_limit)}
         self.node = Node(
             self.network,
             environment.address,
             self.disk,
-            environment.config,
+            replace(environment.config, live=live),
             self._chance,
-            users={**environment.users, "replication": environment.users.get(names.USER_REPLICATION, "")},
+            users=dict(environment.users),
             quarantined=quarantined or blank,
             replication_password=digest(environment.replication_password),
         )
         self._started(self.node)
+
+
+def _bounded(asked: str, limit: int) -> str:
+    """maxmemory as the file says it, but no more than the node's share of its container's limit."""
+    most = (limit + LARGEST_PAGE) * MAXMEMORY_PERCENT // 100
+    return asked if asked.isdecimal() and 0 < int(asked) <= most else str(most)

@@ -47,13 +47,18 @@ class Writer:
         if not nodes:
             return
         node = self._chance.choice(nodes)
-        answer = node.write(slot, token)
+        answer, asking = node.write(slot, token), False
         for redirect in ("MOVED", "ASK"):
             if answer is not None and answer.startswith(redirect):
-                target = self.world.network.listeners.get(answer.rpartition(" ")[2])
                 asking = redirect == "ASK"
-                answer = target.write(slot, token, asking=asking) if target is not None and target.alive else "refused"
+                target = self.world.network.listeners.get(answer.rpartition(" ")[2])
+                if target is None or not target.alive:
+                    answer = "refused"
+                    break
+                node, answer = target, target.write(slot, token, asking=asking)
         if answer is None:
             history.acked[token] = slot
+            if not asking:
+                self.world.watch.accepted(node, slot)
         else:
             self.refused[answer.split()[0]] = self.refused.get(answer.split()[0], 0) + 1

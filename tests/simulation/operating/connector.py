@@ -1,16 +1,18 @@
 """The operator's connections to engine nodes: NodeConnector over the model, with what can go wrong on the way."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from cachecluster.api import names
+from cachecluster.domain.access import read_users
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
+from cachecluster.domain.snapshot import Ending, NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,
+    NobodyListens,
     NodeClient,
     NodeDenied,
     NodeRefused,
@@ -20,14 +22,13 @@ from cachecluster.engines.client import (
     StreamPosition,
 )
 from tests.simulation.engine import atomic, commands, slot_commands
-from tests.simulation.engine.network import Network
-from tests.simulation.engine.node import Node, used_memory
+from tests.simulation.engine.network import OPERATOR, Network
+from tests.simulation.engine.node import Node, dataset, used_memory
 from tests.simulation.engine.table import Address, Row
 from tests.simulation.kubernetes.container import digest
 from tests.simulation.operating.faults import Interference
+from tests.simulation.operating.watching import Idle
 
-OPERATOR = "operator"
-"""The operator's place in the network."""
 CONNECT_SECONDS = 2.0
 SYNC_BYTES = 2**24
 """What a full sync brings in a second."""
@@ -55,6 +56,7 @@ def view_of(node: Node) -> NodeView:
         loading=False,
         keys=node.keys,
         used_memory=used_memory(node),
+        dataset_bytes=dataset(node),
         max_memory=int(node.parameters["maxmemory"]),
         replication_id=repl.id,
         previous_replication_id=repl.previous_id,
@@ -63,6 +65,7 @@ def view_of(node: Node) -> NodeView:
         cluster_state_ok=node.state_ok,
         current_epoch=node.current_epoch,
         quarantined=node.quarantined,
+        users=read_users(node.users.values()),
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
         migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),
         importing=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.importing.items())),
@@ -171,6 +174,10 @@ class Client:
         """CONFIG SET."""
         await self._command("configure", parameters)
 
+    async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
+        """ACL SETUSER."""
+        await self._command("set_users", commands.Rules(rules))
+
     async def release(self) -> None:
         """Switch the application and replication users on again."""
         await self._command("release")
@@ -186,13 +193,17 @@ class Client:
         node = await self._check()
         return {slot: len(tokens) for slot in slots if (tokens := node.tokens.get(slot, ()))}
 
-    async def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
-        """CLUSTER GETKEYSINSLOT."""
+    async def keys_in_slots(self, counts: Mapping[int, int]) -> dict[int, list[bytes]]:
+        """CLUSTER GETKEYSINSLOT for each slot."""
         await self._interference.node_read(self._node)
-        return [token.encode() for token in (await self._check()).tokens.get(slot, ())[:count]]
+        tokens = (await self._check()).tokens
+        return {slot: [token.encode() for token in tokens.get(slot, ())[:count]] for slot, count in counts.items()}
 
     async def migrate(self, ip: str, keys: Sequence[bytes], login: Login, silence: float = KEY_SECONDS) -> None:
         """MIGRATE; who comes is not asked for the password."""
+        own = self._node.users.get(names.USER_OPERATOR)
+        if own is not None and "+migrate" not in own.split():
+            raise NodeDenied(f"{self._node.ip}: our credentials are not accepted")
         await self._command("migrate", ip, keys)
 
     async def position(self) -> StreamPosition:
@@ -218,7 +229,7 @@ class Client:
 
 
 class Connector:
-    """NodeConnector over the model's network."""
+    """NodeConnector and NodeWatcher over the model's network."""
 
     def __init__(self, network: Network, interference: Interference) -> None:
         self._network, self._interference = network, interference
@@ -226,14 +237,24 @@ class Connector:
     @asynccontextmanager
     async def connect(self, ip: str, password: str | None) -> AsyncIterator[NodeClient]:
         """Connect and log in."""
+        yield Client(self._network, await self._reach(ip, password), self._interference)
+
+    async def watch(self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]) -> Idle:
+        """Connect, log in, and ask who is there."""
+        node = await self._reach(ip, password)
+        if node.node_id != node_id:
+            raise NodeRefused(f"{ip}: another node answers")
+        return Idle(self._network, node, self._interference, ended)
+
+    async def _reach(self, ip: str, password: str | None) -> Node:
         await self._interference.connect(ip)
         if not self._network.open(OPERATOR, ip):
             await self._interference.time_out(CONNECT_SECONDS)
             raise NodeUnreachable(f"{ip} does not answer")
         node = self._network.listeners.get(ip)
         if node is None:
-            raise NodeUnreachable(f"{ip} refuses connections")
-        expected = node.users.get(names.USER_OPERATOR)
+            raise NobodyListens(f"{ip} refuses connections")
+        expected = node.password_of(names.USER_OPERATOR)
         if expected and expected != digest(password or ""):
             raise NodeDenied(f"{ip}: WRONGPASS invalid username-password pair or user is disabled")
-        yield Client(self._network, node, self._interference)
+        return node

@@ -90,6 +90,11 @@ class Interference:
         if now < self._frozen_until:
             await asyncio.sleep(self._frozen_until - now)
 
+    def notice(self, news: Callable[[], None]) -> None:
+        """A connection has ended: a frozen process hears of it when it wakes up, a dead one never does."""
+        delay = self._frozen_until - asyncio.get_running_loop().time()
+        self.clock.later(max(0.0, delay), lambda: None if self.dead else news())
+
     async def time_out(self, seconds: float) -> None:
         """Nobody answers."""
         await asyncio.sleep(seconds)

@@ -8,9 +8,12 @@ from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.records import FILE
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import NodeId
+from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.engines.client import SlotState
+from tests.simulation.engine.network import OPERATOR
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
+from tests.simulation.kubernetes.container import digest
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key, Object
 
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PASS_BOUND_SECONDS: Final = 40.0
+BOTH_SECONDS: Final = 1.5 * NODE_TIMEOUT_SECONDS
+"""A primary that has been cut off finds out after so long at most, and serves no more: until then two may serve."""
+GRACE_SECONDS: Final = 0.2
+"""A command may be on its way when a cut is undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,15 @@ class Loss:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Who takes the writes of a slot, by which epoch and since when."""
+
+    node: Node
+    epoch: int
+    since: float
+
+
 class Watch:
     """Is told of everything that happens, and compares it with the rules."""
 
@@ -40,6 +56,7 @@ class Watch:
         self.replaced: set[str] = set()
         """uids of pods that a roll has deleted."""
         self.loss_accepted = False
+        self.writing: dict[int, Writing] = {}
         self.partitioned = False
         """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
         world.kubelets.on_node.append(self._started)
@@ -120,9 +137,27 @@ class Watch:
             return
         holder = next((n for n in self.living(self.world.owner[node]) if n.node_id == primary_id), None)
         if holder is not None and not holder.quarantined:
-            self.world.violate("S10", f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive")
+            self._promoting_beside(holder, node, kind)
         if not node.repl.up and node.repl.down_since is None:
             self.world.violate("S10", f"{kind} on {node.ip}, which has never synced")
+
+    def _promoting_beside(self, holder: Node, node: Node, kind: FailoverKind) -> None:
+        """A primary that lives may only be replaced by the others' votes, and if nobody here can hear it."""
+        network = self.world.network
+        unheard = all(network.apart(place, holder.ip, GRACE_SECONDS) for place in (OPERATOR, node.ip))
+        if kind is FailoverKind.TAKEOVER or not unheard:
+            self.world.violate("S10", f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive")
+
+    def accepted(self, node: Node, slot: int) -> None:
+        """A primary has acknowledged a client's write of a slot of its own."""
+        now = self.world.loop.time()
+        before = self.writing.get(slot)
+        if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
+            self.writing[slot] = Writing(node, node.me.config_epoch, now)
+        elif node is not before.node and now - before.since > BOTH_SECONDS:
+            self.world.violate(
+                "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
+            )
 
     def _forgetting(self, node: Node, node_id: str) -> None:
         alive = next((n for n in self.living(self.world.owner[node]) if n.node_id == node_id), None)
@@ -233,16 +268,16 @@ class Watch:
             self.world.violate("S13", f"a pass took {seconds:.0f} s")
 
     def secrets(self) -> None:
-        """S12: no password in anything that people or other programs see."""
+        """S12: no password, nor a hash of one, in anything that people or other programs see."""
         texts = [f"event {r}: {m}" for _, r, m in self.world.recorder.events]
         texts += [f"log: {line}" for line in self.world.logged]
         texts += [f"trace: {line}" for line in self.world.trace]
         for key, body in self.world.store.bodies():
             if key.kind != "Secret":
                 texts.append(f"{key.kind} {key.name}: {body}")
-        for password in self.world.passwords:
+        for secret in (form for password in self.world.passwords for form in (password, digest(password))):
             for text in texts:
-                if password in text:
+                if secret in text:
                     self.world.violate("S12", f"a password shows in {text[:80]}")
 
 

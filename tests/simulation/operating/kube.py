@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.simulation.kubernetes.scheduler import Hosts
 from tests.simulation.kubernetes.server import Server
 from tests.simulation.operating.faults import Interference
 
@@ -10,11 +11,13 @@ from tests.simulation.operating.faults import Interference
 class Kube:
     """Every call may be late, lost, refused or answered from the past."""
 
-    def __init__(self, server: Server, interference: Interference) -> None:
-        self._server, self._way = server, interference
+    def __init__(self, server: Server, hosts: Hosts, interference: Interference) -> None:
+        self._server, self._hosts, self._way = server, hosts, interference
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> dict[str, Any]:
         """GET."""
+        if kind == "Node":
+            return await self._way.kube_read(lambda _: self._hosts.read(name))
         return await self._way.kube_read(lambda _: self._server.read(kind, namespace, name))
 
     async def list(

@@ -11,6 +11,7 @@ from cachecluster.domain.snapshot import ClusterRef, Host
 from cachecluster.observability.metrics import Metrics
 from cachecluster.reconcile import loop as reconcile_loop
 from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.gather import Gone
 from cachecluster.reconcile.pass_ import PassResult, run_pass
 from cachecluster.reconcile.wake import Wake
@@ -44,21 +45,26 @@ class Operator:
         self.way = Interference(world.clock, faults, f"{ref.name} {number}")
         self.way.trace = lambda what: world.note(f"op{number} {what}")
         self.way.on_death = self.end
+        connector = Connector(world.network, self.way)
         self.deps = Dependencies(
-            kube=Kube(world.server, self.way),
-            nodes=Connector(world.network, self.way),
+            kube=Kube(world.server, world.hosts, self.way),
+            nodes=connector,
             hosts=self._hosts,
             now=world.clock.now,
             generate_password=world.new_password,
             operator_namespace=world.operator_namespace,
             events=world.recorder,
             leader=lambda: world.leader.get(ref.name) is self and not self.way.dead,
+            watcher=connector,
+            clock=world.loop.time,
         )
         self.wake = Wake()
         self.abandoned = False
         """Nobody starts another one when it has ended."""
         self.passes = 0
         self.looking = False
+        self.began = 0.0
+        """When the last pass did."""
         self.last: PassResult | None = None
         random.seed(f"{world.seed}/operator {number}")  # the loop's own jitter
         self.stop: asyncio.Future[Any] = world.loop.create_future()
@@ -78,20 +84,20 @@ class Operator:
         except (Killed, asyncio.CancelledError):
             self.way.dead = True
 
-    async def _one_pass(self, ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
+    async def _one_pass(self, ref: ClusterRef, deps: Dependencies, memory: Memory, detector: Detector) -> PassResult:
         """A pass, watched."""
         self.passes += 1
         self.looking = True
-        began = self.world.loop.time()
+        self.began = self.world.loop.time()
         try:
-            self.last = await run_pass(ref, deps, memory)
+            self.last = await run_pass(ref, deps, memory, detector)
         except Gone:
             if not self.stop.done():
                 self.stop.set_result(None)
             raise
         finally:
             self.looking = False
-            self.world.watch.after_pass(self, self.world.loop.time() - began)
+            self.world.watch.after_pass(self, self.world.loop.time() - self.began)
         return self.last
 
     def _let_go(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of, stamped, with_partition
 from cachecluster.domain.layout import members_by_shard
 from cachecluster.domain.memory import PARAMETER, maxmemory
@@ -14,8 +15,10 @@ from cachecluster.domain.snapshot import (
     ClusterRef,
     Container,
     ContainerState,
+    Ending,
     ForeignId,
     Host,
+    LostConnection,
     Manifest,
     NodeId,
     NodeView,
@@ -28,6 +31,8 @@ from cachecluster.domain.snapshot import (
 )
 
 NOW = 1_000_000.0
+CLOCK = 500.0
+"""The same moment by the clock of the failure detector."""
 REF = ClusterRef("shop", "cart", "uid-cart")
 
 
@@ -91,9 +96,14 @@ class Node:
     epoch: int = 0
     up: bool = True
     down_seconds: int | None = None
+    last_io: int | None = 0
+    pong_age: float = 0.1
+    """Since the others have heard of it."""
     answers: bool = True
     hidden: bool = False
     """The others do not list it, but for a ghost of it."""
+    refuses: bool = False
+    """If it does not answer: its machine says that nobody listens."""
     ready: bool = True
     deleting: bool = False
     revision: str = "rev-t1"
@@ -106,6 +116,7 @@ class Node:
     container: Container | None = None
     version: str = "8.1.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, Rights] = field(default_factory=dict)
     generation: int = 0
     """Counts the lives of the node: a blank restart has another id."""
 
@@ -130,7 +141,9 @@ def row(node: Node) -> Peer:
     """The node as the others list it."""
     flags = {"master" if node.role is Role.PRIMARY else "slave"}
     follows = NodeId(node.follows) if node.follows else None
-    return Peer(node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, 0.1, node.slots)
+    return Peer(
+        node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, node.pong_age, node.slots
+    )
 
 
 def gone(node_id: str, slots: SlotSet, *, epoch: int = 1, ip: str = "10.9.9.9", flags: str = "master,fail") -> Peer:
@@ -159,7 +172,15 @@ class Cluster:
     current: str = "rev-t1"
     foreign_alive_since: float | None = None
     cordoned: frozenset[str] = frozenset()
+    lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_end(self, shard: int, ordinal: int, ending: Ending, seconds: float = 0.1) -> "Cluster":
+        """The same cluster after the operator's connection to one node has ended."""
+        node = next(n for n in self.nodes if (n.shard, n.ordinal) == (shard, ordinal))
+        at = CLOCK - seconds
+        connection = LostConnection(node.name, f"uid-{node.name}", node.ip, node.host_name, ending, at, seconds)
+        return replace(self, lost={**self.lost, node.node_id: connection})
 
     def with_node(self, shard: int, ordinal: int, **changes: Any) -> "Cluster":
         """The same cluster with one node changed."""
@@ -193,6 +214,7 @@ class Cluster:
             hosts=hosts,
             views={n.name: self._view(n) for n in self.nodes},
             foreign=foreign,
+            lost=self.lost,
         )
         return replace(snap, **self.more)
 
@@ -225,11 +247,11 @@ class Cluster:
 
     def _view(self, node: Node) -> NodeView | Unreachable:
         if not node.answers:
-            return Unreachable("connection refused", NOW - 1)
+            return Unreachable("no answer", NOW - 1, refused=node.refuses)
         others = () if self.strangers else tuple(row(n) for n in self.nodes if n.name != node.name and not n.hidden)
         me = row(node)
         myself = replace(me, flags=me.flags | {"myself"}, pong_age=None)
-        link = ReplicaLink(node.up, False, node.down_seconds, 0, "") if node.role is Role.REPLICA else None
+        link = ReplicaLink(node.up, False, node.down_seconds, node.last_io, "") if node.role is Role.REPLICA else None
         return NodeView(
             node_id=node.node_id,
             run_id=f"run-{node.name}-{node.generation}",
@@ -247,6 +269,7 @@ class Cluster:
             quarantined=node.quarantined,
             peers=(myself, *others, *self.ghosts),
             parameters={PARAMETER: str(maxmemory(self.spec)), **node.parameters},
+            users=node.users,
         )
 
 

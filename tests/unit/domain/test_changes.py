@@ -84,6 +84,46 @@ class TestRollout:
         [delete] = of_type(cluster, Delete)
         assert delete.key.name == "cart-0-1"
 
+    def revoked(self, *, created_at: float = NOW - 700, host_ready: bool = True, **node: Any) -> Cluster:
+        """A replica of a template that is wanted no more, which has been silent for long."""
+        cluster = formed().with_node(0, 1, revision="rev-t2", answers=False, **node)
+        snap = cluster.snapshot()
+        pods = tuple(replace(p, created_at=created_at) if p.name == "cart-0-1" else p for p in snap.pods)
+        hosts = {name: replace(h, ready=host_ready) for name, h in snap.hosts.items()}
+        return replace(cluster, more={"pods": pods, "hosts": hosts})
+
+    def held(self, cluster: Cluster) -> str:
+        """Nothing is deleted; why."""
+        assert not of_type(cluster, Delete)
+        return " ".join(b.message for b in plan(cluster.snapshot()).blocks if b.reason is Reason.NODE_UNREACHABLE)
+
+    def test_s1_a_silent_pod_of_a_revoked_template_stays_while_its_kubelet_calls_it_ready(self) -> None:
+        cluster = self.revoked()
+        pods = tuple(replace(p, ready=p.ready or p.name == "cart-0-1") for p in cluster.more["pods"])
+        assert "its kubelet no longer reports it as ready" in self.held(replace(cluster, more={"pods": pods}))
+
+    def test_s1_a_silent_pod_of_a_revoked_template_stays_while_its_kubelet_is_silent_too(self) -> None:
+        assert "the kubelet of host-b reports how it is" in self.held(self.revoked(host_ready=False))
+        ended = Container(ContainerState.TERMINATED, "Error", "", 9, None, "Error, exit code 1", 1)
+        assert "the kubelet of host-b" in self.held(self.revoked(host_ready=False, container=ended))
+
+    def test_s1_a_silent_pod_of_a_revoked_template_stays_while_it_may_hold_the_only_copy(self) -> None:
+        cluster = self.revoked()
+        assert "the only copy" in self.held(cluster.with_node(0, 0, answers=False))
+
+    @pytest.mark.parametrize(
+        "container",
+        [
+            Container(ContainerState.RUNNING, "", "", 0, NOW - 690, "", None),
+            Container(ContainerState.WAITING, "ContainerCreating", "", 0, None, "", None),
+            Container(ContainerState.TERMINATED, "Error", "", 1, None, "Error, exit code 1", 1),
+        ],
+        ids=["running but not ready", "never started", "ended"],
+    )
+    def test_s1_a_pod_that_its_kubelet_reports_as_down_goes_back_after_a_while(self, container: Container) -> None:
+        assert [d.key.name for d in of_type(self.revoked(container=container), Delete)] == ["cart-0-1"]
+        assert not of_type(self.revoked(container=container, created_at=NOW - 100), Delete)
+
     @pytest.mark.parametrize(
         ("cluster", "removed"),
         [

@@ -197,7 +197,7 @@ def lost_primary(**changes: Any) -> Cluster:
     old = formed().nodes[0]
     cluster = replace(formed(), ghosts=(gone(old.node_id, old.slots, ip=old.ip),))
     cluster = cluster.with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0, label=None, ready=False)
-    return cluster.with_node(0, 1, **{"up": False, "down_seconds": 3, **changes})
+    return cluster.with_node(0, 1, **{"up": False, "down_seconds": 1, **changes})
 
 
 class TestPromotion:
@@ -247,7 +247,7 @@ class TestPromotion:
         cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
         [promote] = of_type(cluster.with_node(0, 1, up=False, down_seconds=2), Promote)
         assert promote.kind is FailoverKind.TAKEOVER  # one shard: nobody is left to vote
-        assert "137" in promote.proof
+        assert "137" in promote.lost.why
 
     def test_s1_a_link_that_outlived_the_container_start_is_no_proof(self) -> None:
         container = Container(ContainerState.RUNNING, "", "", 1, NOW - 60, "Error, exit code 137", 137)

@@ -14,7 +14,7 @@ from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import Container, ContainerState, ObjectKey, Role, Snapshot
 from cachecluster.domain.status import derive
 from tests.unit.domain.building import NOW, Cluster, Node, formed, spec_of
-from tests.unit.domain.deciding import of_type, reasons
+from tests.unit.domain.deciding import actions, of_type, reasons
 
 HALVES = share(2)
 
@@ -75,6 +75,18 @@ class TestNewShard:
         assert {t.pod for t in moves[0].others} == {"cart-1-0"}
         assert [t.pod for t in moves[0].replicas] == ["cart-2-1"]
 
+    def test_what_slots_hold_decides_which_of_them_go(self) -> None:
+        """The last two slots of shard 0 hold nearly all that there is: one of them stays, and another one goes."""
+        full = {8190, 8191}
+        found = plan(replace(joined().snapshot(), slot_bytes=dict.fromkeys(full, GIB)))
+        by_number, moves = (
+            [a for a in some if isinstance(a, MoveSlots)]
+            for some in (actions(joined()), [s.action for s in found.steps])
+        )
+        assert sum(len(m.slots) for m in moves) == 5461
+        assert [len(full & set(m.slots)) for m in by_number] == [2, 0]
+        assert [len(full & set(m.slots)) for m in moves] == [1, 0]
+
     @pytest.mark.parametrize(
         ("shard", "changes"),
         [(2, {"up": False, "down_seconds": 1}), (0, {"answers": False}), (1, {"deleting": True})],
@@ -109,6 +121,16 @@ class TestShardThatIsToGo:
         [block] = [b for b in found.blocks if b.reason is Reason.INSUFFICIENT_MEMORY]
         assert "shard 0 would hold about 1536 MiB of at most 1024 once shards 1, 2 are gone" in block.message
         assert not [s for s in found.steps if isinstance(s.action, MoveSlots)]
+
+    def test_s6_what_the_slots_hold_counts_and_not_their_number(self) -> None:
+        """Half of shard 2's memory is more than either of the others has room for, if it comes at one stroke."""
+        snap = shrinking().snapshot()
+        views = {p: replace(v, used_memory=GIB // 2, max_memory=GIB) for p, v in known(snap).items()}
+        one_slot = {share(3)[2].ranges[0][0]: GIB // 2}
+        assert not plan(replace(snap, views=views)).blocks
+        [block] = plan(replace(snap, views=views, slot_bytes=one_slot)).blocks
+        assert block.reason is Reason.INSUFFICIENT_MEMORY
+        assert "would hold about 1024 MiB of at most 1024 once shards 2 are gone" in block.message
 
     def test_its_nodes_leave_once_it_is_empty_replicas_first(self) -> None:
         assert [a.node.pod for a in of_type(drained(shrinking()), Reset)] == ["cart-2-1", "cart-2-0"]

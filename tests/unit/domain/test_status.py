@@ -52,6 +52,17 @@ def test_a_lost_replica_degrades_but_stays_ready() -> None:
     assert condition(status, ConditionType.DEGRADED) == ("True", Reason.NO_SYNCED_REPLICA)
 
 
+def test_slots_that_are_served_again_make_it_ready_before_all_copies_are_back() -> None:
+    cluster = formed().with_node(1, 1, up=False, down_seconds=3)
+    new = cluster.snapshot()
+    assert condition(derive(new, plan(new)), ConditionType.READY) == ("False", Reason.SYNCING_REPLICA)
+    dark = cluster.with_node(1, 0, answers=False).snapshot()
+    before = derive(dark, plan(dark))
+    assert condition(before, ConditionType.READY) == ("False", Reason.SLOTS_UNCOVERED)
+    again = replace(new, status=before.to_json())
+    assert condition(derive(again, plan(again)), ConditionType.READY) == ("True", Reason.CLUSTER_READY)
+
+
 def test_s1_silence_is_unknown_not_down() -> None:
     cluster = formed()
     for n in cluster.nodes:

@@ -43,6 +43,8 @@ def shared(kube: ScriptedLists) -> Shared:
         operator_namespace="ops",
         events=unused,
         leader=lambda: True,
+        watcher=unused,
+        clock=lambda: 0.0,
     )
     return Shared(deps, hosts, Metrics(), Credentials(), asyncio.Event())
 

@@ -34,6 +34,12 @@ def test_a_node_is_kept_as_the_few_facts_that_count(cache: HostCache) -> None:
     assert host.labels == {"topology.kubernetes.io/zone": "a"}
     assert host.schedulable
     assert host.ready
+    assert not host.out_of_service
+
+
+def test_the_word_that_a_machine_is_off_is_kept(cache: HostCache) -> None:
+    assert cache.observe(node(taints=[{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]))
+    assert cache.hosts()["n1"].out_of_service
 
 
 def test_a_heartbeat_is_no_news(cache: HostCache) -> None:

@@ -16,6 +16,7 @@ from cachecluster.kube.api import Throttled, Unavailable
 from cachecluster.observability.metrics import Metrics
 from cachecluster.reconcile import loop
 from cachecluster.reconcile.dependencies import Dependencies, Memory
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.executor import NotLeader
 from cachecluster.reconcile.gather import Gone
 from cachecluster.reconcile.loop import Pace
@@ -53,6 +54,8 @@ def dependencies(recorder: Recorder) -> Dependencies:
         operator_namespace="ops",
         events=recorder,
         leader=lambda: True,
+        watcher=unused,
+        clock=lambda: 0.0,
     )
 
 
@@ -72,7 +75,7 @@ class Cluster:
         self.stop: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
 
-    async def one_pass(self, ref: ClusterRef, deps: Dependencies, memory: Memory) -> PassResult:
+    async def one_pass(self, ref: ClusterRef, deps: Dependencies, memory: Memory, detector: Detector) -> PassResult:
         assert ref == CART
         self.count += 1
         self.begun.put_nowait(self.count)
@@ -196,11 +199,12 @@ async def test_after_some_patience_an_event_ends_a_long_back_off() -> None:
         await cluster.passes(2)
 
 
-async def test_a_new_spec_ends_a_back_off_at_once() -> None:
+@pytest.mark.parametrize("cause", [{"new_spec": True}, {"alarm": True}], ids=str)
+async def test_a_new_spec_or_an_alarm_ends_a_back_off_at_once(cause: dict[str, bool]) -> None:
     async with running(Cluster(Unavailable("away"))) as cluster:
         await cluster.passes(1)
         await cluster.rests()
-        cluster.wake.set(new_spec=True)
+        cluster.wake.set(**cause)
         await cluster.passes(2)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cachecluster.api import names
 from cachecluster.api.owned_parameters import owned_by_operator
-from cachecluster.api.spec import CacheClusterSpec, PodOverlay
+from cachecluster.api.spec import CacheClusterSpec, EngineVersion, PodOverlay
 from cachecluster.domain.memory import maxmemory
 from cachecluster.domain.quantity import same
 from cachecluster.domain.snapshot import ClusterRef, Manifest
@@ -184,20 +184,32 @@ def test_s12_no_password_outside_of_secrets_and_only_hashes_in_the_users_files(n
         if manifest["kind"] != "Secret":
             assert not any(password in str(manifest) for password in every)
     (acl,) = [m for m in manifests(name) if m["metadata"]["name"] == "cart-acl"]
-    for file in ("users.acl", "users-quarantine.acl"):
-        assert not any(password in b64decode(acl["data"][file]).decode() for password in every)
+    files = [text for file, text in acl["data"].items() if file.startswith("users-")]
+    assert len(files) == 2 * len(EngineVersion)
+    assert not any(password in b64decode(text).decode() for text in files for password in every)
     assert "application-pw" not in repr(PASSWORDS) + repr(FACTS)
 
 
 def test_quarantine_switches_off_the_application_and_replication_alone() -> None:
     (acl,) = [m for m in manifests("minimal") if m["metadata"]["name"] == "cart-acl"]
-    on = b64decode(acl["data"]["users.acl"]).decode().splitlines()
-    off = b64decode(acl["data"]["users-quarantine.acl"]).decode().splitlines()
+    on = b64decode(acl["data"]["users-8.1.acl"]).decode().splitlines()
+    off = b64decode(acl["data"]["users-8.1-quarantine.acl"]).decode().splitlines()
     changed = {a.split()[1]: b.split()[2] for a, b in zip(on, off, strict=True) if a != b}
     assert changed == {names.USER_APPLICATION: "off", names.USER_REPLICATION: "off"}
     assert [a.replace(" on ", " off ", 1) for a in on if a.split()[1] in changed] == [
         b for b in off if b.split()[1] in changed
     ]
+
+
+def test_users_files_of_all_families_are_there_whatever_the_version() -> None:
+    """A node of the old family that restarts during an upgrade refuses a file with commands of the new one."""
+    secrets = [of_kind(build(spec_with(version=v), FACTS), "Secret")[1] for v in EngineVersion]
+    assert all(secret == secrets[0] for secret in secrets)
+    configs = [of_kind(build(spec_with(version=v), FACTS), "ConfigMap")[0] for v in EngineVersion]
+    for version, config in zip(EngineVersion, configs, strict=True):
+        assert f"USERS=users-{version}.acl\n" in config["data"]["settings.sh"]
+        syncs = "+cluster|syncslots" in b64decode(secrets[0]["data"][f"users-{version}.acl"]).decode()
+        assert syncs == (version >= EngineVersion.V9_0)
 
 
 def test_secrets_are_left_out_until_the_passwords_exist() -> None:

@@ -46,6 +46,17 @@ def test_writes_are_counted_apart_from_reads() -> None:
     assert not any("api_writes_total" in line and '"get"' in line for line in lines)
 
 
+def test_failovers_are_counted_by_cause_and_timed_where_the_loss_was_seen() -> None:
+    metrics = Metrics()
+    metrics.failover("ProcessEnded", "Force", 0.04, 0.06)
+    metrics.failover("ContainerTerminated", "Takeover", None, 0.06)
+    lines = samples(metrics)
+    assert 'cachecluster_failovers_total{cause="ProcessEnded",kind="Force"} 1.0' in lines
+    assert 'cachecluster_failover_detection_seconds_bucket{le="0.05"} 1.0' in lines
+    assert "cachecluster_failover_detection_seconds_count 1.0" in lines
+    assert 'cachecluster_failover_promotion_seconds_bucket{le="0.075"} 2.0' in lines
+
+
 def test_two_operators_in_one_process_count_apart() -> None:
     one, other = Metrics(), Metrics()
     one.passed("ok", 0.1)

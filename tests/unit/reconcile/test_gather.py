@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import ClusterRef, Unreachable
+from cachecluster.domain.snapshot import ClusterRef, Ending, LostConnection, NodeId, Unreachable
 from cachecluster.engines.client import NodeClient, NodeConnector
 from cachecluster.kube.api import KubeApi
 from cachecluster.manifests.facts import PASSWORD_KEYS
@@ -74,7 +74,7 @@ class Silence:
         yield cast("NodeClient", None)
 
 
-async def look(pod: Mapping[str, Any]) -> Unreachable:
+async def look(pod: Mapping[str, Any], *lost: LostConnection) -> Unreachable:
     senses = Senses(
         kube=cast("KubeApi", Shelf(pod)),
         nodes=cast("NodeConnector", Silence()),
@@ -83,7 +83,10 @@ async def look(pod: Mapping[str, Any]) -> Unreachable:
         operator_namespace="cachecluster-system",
         leader=lambda: True,
     )
-    view = (await gathering.gather(REF, senses, Memory())).snapshot.views["cart-0-0"]
+    known = {NodeId(connection.uid): connection for connection in lost}
+    snap = (await gathering.gather(REF, senses, Memory(), lambda: known)).snapshot
+    assert snap.lost == known
+    view = snap.views["cart-0-0"]
     assert isinstance(view, Unreachable)
     return view
 
@@ -99,3 +102,15 @@ async def test_node_that_has_only_just_started_does_not_keep_the_others_waiting(
 async def test_any_other_node_is_given_its_time(monkeypatch: pytest.MonkeyPatch, age: float, ready: str) -> None:
     monkeypatch.setattr(gathering, "VIEW_SECONDS", 1.0)
     assert (await look(pod(age, ready))).why == "no answer within 1 s"
+
+
+def ended(seconds: float) -> LostConnection:
+    return LostConnection("cart-1-0", "uid-1", "10.0.0.2", "n1", Ending.CLOSED, 0.0, seconds)
+
+
+async def test_a_silent_node_does_not_hold_up_what_a_lost_connection_calls_for() -> None:
+    assert (await look(pod(60.0, "True"), ended(100.0), ended(0.01))).why == "no answer within 0.3 s"
+
+
+async def test_nodes_get_their_time_back_as_a_lost_connection_ages() -> None:
+    assert (await look(pod(60.0, "True"), ended(0.7))).why == "no answer within 0.7 s"

@@ -22,7 +22,10 @@ def explain_pods(now: Situation) -> Iterator[Verdict]:
             problem = pod_problem(member.pod)
             if problem is not None and member.node is None:
                 yield problem
-            elif not member.pod.ready or member.node is None:
+            elif member.pod.ready and member.node is None:
+                message = f"{member.pod.name} is ready, as its kubelet reports, and does not answer the operator"
+                yield Wait(Reason.NODE_UNREACHABLE, message, 1.0)
+            elif not member.pod.ready:
                 message = f"{member.pod.name} is not ready yet{catching_up(member.node)}"
                 yield Wait(Reason.WAITING_FOR_PODS, message, look_again(member.node, 1.0))
         if len(shard.members) < shard.expected:

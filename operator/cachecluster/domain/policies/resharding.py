@@ -27,17 +27,24 @@ def move_slots(now: Situation) -> Iterator[Verdict]:
     if open_slots:
         yield Wait(Reason.MOVING_SLOTS, "new moves begin when no slot is half moved", AGAIN_SECONDS, stops_rest=True)
         return
-    moves = wanted_moves(now.topology)
+    moves = wanted_moves(now.topology, now.snap.slot_bytes)
     if moves:
         yield from _begin(now, moves)
 
 
-def wanted_moves(topology: Topology) -> tuple[Move, ...]:
-    """What is left to move; nothing while a slot has no owner or a shard that stays has nobody to give it to."""
+def wanted_moves(topology: Topology, slot_bytes: Mapping[int, int] | None = None) -> tuple[Move, ...]:
+    """What is left to move; nothing while a slot has no owner or a shard that stays has nobody to give it to. How many
+    slots those are does not depend on what they hold.
+    """
     staying = [s for s in topology.shards if not s.leaving]
     if not topology.ever_formed or topology.uncovered or not staying:
         return ()
-    return plan_moves(owned_by_shard(topology), [s.index for s in staying])
+    return plan_moves(owned_by_shard(topology), [s.index for s in staying], slot_bytes)
+
+
+def moves_are_due(topology: Topology) -> bool:
+    """Slots are to move, and nothing keeps new moves from being begun."""
+    return bool(wanted_moves(topology)) and not recover_open_slots(topology) and _obstacle(topology) is None
 
 
 def owned_by_shard(topology: Topology) -> dict[int, SlotSet]:
@@ -47,12 +54,12 @@ def owned_by_shard(topology: Topology) -> dict[int, SlotSet]:
 
 
 def _begin(now: Situation, moves: tuple[Move, ...]) -> Iterator[Verdict]:
-    shards = {s.index: s for s in now.topology.shards}
-    unready = next((why for s in now.topology.shards if (why := _unready(s)) is not None), None)
-    if unready is not None:
-        yield Wait(Reason.MOVING_SLOTS, f"slots are to move; {unready}", 0.5, stops_rest=True)
+    obstacle = _obstacle(now.topology)
+    if obstacle is not None:
+        yield Wait(Reason.MOVING_SLOTS, f"slots are to move; {obstacle}", 0.5, stops_rest=True)
         return
-    tight = _too_full(shards, moves)
+    shards = {s.index: s for s in now.topology.shards}
+    tight = _too_full(shards, moves, now.snap.slot_bytes)
     if tight is not None:
         yield tight
         return
@@ -66,8 +73,12 @@ def _begin(now: Situation, moves: tuple[Move, ...]) -> Iterator[Verdict]:
     yield Wait(Reason.MOVING_SLOTS, "slots are on their way to other shards", AGAIN_SECONDS, stops_rest=True)
 
 
-def _unready(shard: Shard) -> str | None:
+def _obstacle(topology: Topology) -> str | None:
     """Why nothing moves yet: every shard has to be whole, or a node that fails on the way could cost data (S7)."""
+    return next((why for shard in topology.shards if (why := _unready(shard)) is not None), None)
+
+
+def _unready(shard: Shard) -> str | None:
     if shard.leaving and shard.empty:
         return None
     if not shard.healthy:
@@ -84,17 +95,20 @@ class _Load:
     """0: none."""
 
 
-def _too_full(shards: Mapping[int, Shard], moves: tuple[Move, ...]) -> Block | None:
-    """Shards are about to go, and the data does not fit into those that stay."""
+def _too_full(shards: Mapping[int, Shard], moves: tuple[Move, ...], slot_bytes: Mapping[int, int]) -> Block | None:
+    """Shards are about to go, and the data does not fit into those that stay. What a move brings is the part of its
+    source's memory that the slots hold; if that is not known, each holds as much as any other.
+    """
     if not any(s.leaving for s in shards.values()):
         return None
     heads = {i: s.head.node for i, s in shards.items() if s.head is not None and s.head.node is not None}
     loads = {i: _Load(node.used_memory, node.max_memory) for i, node in heads.items()}
     coming = dict.fromkeys(shards, 0)
-    owned = {i: sum(len(m.slots) for m in moves if m.source == i) for i in shards}
-    for move in moves:
+    sizes = {m: sum(slot_bytes.get(s, 0) for s in m.slots) if slot_bytes else len(m.slots) for m in moves}
+    owned = {i: sum(size for m, size in sizes.items() if m.source == i) for i in shards}
+    for move, size in sizes.items():
         if shards[move.source].leaving:
-            coming[move.destination] += loads[move.source].used * len(move.slots) // max(owned[move.source], 1)
+            coming[move.destination] += loads[move.source].used * size // max(owned[move.source], 1)
     for index, load in loads.items():
         after = load.used + coming[index]
         if load.limit and coming[index] and after > load.limit * FILL_PERCENT // 100:

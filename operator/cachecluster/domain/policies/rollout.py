@@ -16,7 +16,7 @@ from cachecluster.domain.policies.pods import best_successor, pod_problem
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.resizing import can_resize
 from cachecluster.domain.rolled import template_hash
-from cachecluster.domain.snapshot import Manifest, ObjectKey
+from cachecluster.domain.snapshot import Manifest, ObjectKey, Pod
 from cachecluster.domain.syncing import catching_up, is_catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 
@@ -84,7 +84,7 @@ def _next_pod(
         and not (m.pod.deleting or can_resize(now.snap, shard, m, template))
     ]
     if broken:
-        yield from _restore(now, broken[0])
+        yield from _restore(now, shard, broken[0])
         return
     unsettled = next((m for s in now.topology.shards for m in s.members if not _settled(s, m)), None)
     if unsettled is not None or any(len(s.members) < s.expected for s in now.topology.shards):
@@ -126,14 +126,37 @@ def _settled(shard: Shard, member: Member) -> bool:
     return member.pod.ready and member.usable and (member is shard.primary or member.synced)
 
 
-def _restore(now: Situation, member: Member) -> Iterator[Verdict]:
+def _restore(now: Situation, shard: Shard, member: Member) -> Iterator[Verdict]:
     """It came up on a template that is wanted no more and does not run: deleted, it returns with the proven one."""
-    if pod_problem(member.pod) is None and now.snap.now - member.pod.created_at < STALL_SECONDS:
-        yield Wait(Reason.ROLLING_OUT, f"waiting for {member.pod.name}", 1.0)
+    pod = member.pod
+    if pod_problem(pod) is None and now.snap.now - pod.created_at < STALL_SECONDS:
+        yield Wait(Reason.ROLLING_OUT, f"waiting for {pod.name}", 1.0)
         return
-    action = Delete(ObjectKey("Pod", member.pod.name), member.pod.uid, None)
-    message = f"{member.pod.name} does not run, and its template is no longer wanted; it goes back to the last good one"
+    awaited = _missing_evidence(now, shard, pod)
+    if awaited is not None:
+        message = (
+            f"{pod.name} does not answer, and its template is no longer wanted; it goes back to the last good one as "
+            f"soon as {awaited}. If you know that it can go, delete the pod"
+        )
+        yield Block(Reason.NODE_UNREACHABLE, message)
+        return
+    action = Delete(ObjectKey("Pod", pod.name), pod.uid, None)
+    message = f"{pod.name} does not run, and its template is no longer wanted; it goes back to the last good one"
     yield Do(action, Reason.RESTORING_POD, message)
+
+
+def _missing_evidence(now: Situation, shard: Shard, pod: Pod) -> str | None:
+    """What has to come true before a silent pod counts as one that does not run; None: its kubelet says so (S1)."""
+    host = now.snap.hosts.get(pod.host) if pod.host else None
+    if pod.host is not None and not (host and host.ready):
+        return f"the kubelet of {pod.host} reports how it is"
+    if not pod.runs:
+        return None
+    if pod.ready:
+        return "it answers, or its kubelet no longer reports it as ready"
+    if shard.primary is None:
+        return f"it answers, or ends, or another pod serves shard {shard.index}: it may hold the only copy of the data"
+    return None
 
 
 def _hold(now: Situation, member: Member | None) -> Verdict:

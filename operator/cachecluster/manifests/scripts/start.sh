@@ -6,9 +6,11 @@
 #   normally     it was a replica; or its slots have moved on and it will follow; or nobody has newer data
 #   new          it had no task yet: application and replication switched off until the operator gives it one
 #   blank        its data is gone: under a new identity, owning nothing, otherwise as a new node
-#   quarantined  its data may be older than a replica's: application and replication switched off, the operator decides
+#   quarantined  its data may be older than that of a replica: application and replication switched off, the operator decides
 set -u
 . /etc/cachecluster/config/common.sh
+LIVE=/etc/cachecluster/live/live.conf
+CGROUP=/sys/fs/cgroup
 NODES=$DATA/nodes.conf
 WORK=$DATA/.start
 PEERS_AT_ONCE=12
@@ -17,57 +19,88 @@ say() {
     echo "start: $*"
 }
 
-# Nothing on the volume has been touched; the operator reads the message, people too.
+# refuse STATUS MESSAGE: nothing on the volume has been touched; the operator reads the message, people too.
 refuse() {
+    status=$1
+    shift
     say "$*" >&2
     echo "$*" >/dev/termination-log
-    exit 3
+    exit "$status"
 }
+FOREIGN_VOLUME=3
+NO_USERS=4
 
 trap 'say "told to stop before the engine was started"; exit 143' TERM INT
 
+# Others than the operator can edit the file of live parameters, and it may be older than the memory limit of this
+# container. Whatever it says, a node begins with no more than its share of that limit, as far as that can be read.
+# Sets maxmemory; empty: the file decides.
+bound_memory() {
+    maxmemory=
+    limit=$(cat "$CGROUP/memory.max" 2>/dev/null || cat "$CGROUP/memory/memory.limit_in_bytes" 2>/dev/null)
+    case $limit in
+        '' | *[!0-9]* | ????????????????*) return ;; # none, or a number that means none
+    esac
+    maxmemory=$(((limit + 65536) * MAXMEMORY_PERCENT / 100)) # the kernel has rounded the limit down to whole pages
+    asked=$(awk 'tolower($1) == "maxmemory" { last = $2 } END { print last }' "$LIVE")
+    case $asked in
+        '' | 0* | *[!0-9]* | ????????????????*) ;;
+        *) [ "$asked" -gt "$maxmemory" ] || maxmemory=$asked ;;
+    esac
+}
+
+# Without its users the engine would let anybody do anything, and the operator in no more.
+check_users() {
+    for user in default "$NODE_USER"; do
+        grep -q "^user $user " "$ACL/$1" || refuse "$NO_USERS" "$1 of the mounted Secret lacks the user $user:" \
+            "somebody has edited it; the operator puts it back, and the kubelet brings it here within a minute or two"
+    done
+}
+
 serve() {
+    check_users "$1"
     rm -rf "$WORK"
+    bound_memory
     exec valkey-server "$CONFIG/valkey.conf" --aclfile "$ACL/$1" \
-        --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP"
+        --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP" ${maxmemory:+--maxmemory "$maxmemory"}
 }
 
 start_normally() {
     say "normal start: $1"
-    serve users.acl
+    serve "$USERS"
 }
 
 # A node without a task is closed to applications and to replication until the operator gives it one: a replica that
 # still looks for its lost primary at this address would otherwise replace what it has by the nothing that is here.
 start_new() {
     say "start of a new node, closed until the operator gives it a task: $1"
-    serve users-quarantine.acl
+    serve "$QUARANTINE"
 }
 
 start_blank() {
     [ ! -e "$NODES" ] || mv -f "$NODES" "$NODES.former"
     say "blank start under a new identity, closed until the operator gives it a task: $1"
-    serve users-quarantine.acl
+    serve "$QUARANTINE"
 }
 
 start_quarantined() {
     say "quarantined start, the operator has to compare this node's data with its replicas': $1"
-    serve users-quarantine.acl
+    serve "$QUARANTINE"
 }
 
-# The volume carries the uid of its CacheCluster, so that a clone or a wrong restore never joins another's cluster.
+# The volume carries the uid of its CacheCluster, so that a clone or a wrong restore never joins the cluster of another.
 check_volume() {
     if [ -s "$DATA/cluster-uid" ]; then
         found=$(cat "$DATA/cluster-uid")
-        [ "$found" = "$CLUSTER_UID" ] || refuse "the volume belongs to the CacheCluster with uid $found," \
+        [ "$found" = "$CLUSTER_UID" ] || refuse "$FOREIGN_VOLUME" "the volume belongs to the CacheCluster with uid $found," \
             "this one has uid $CLUSTER_UID: delete the PersistentVolumeClaim of this pod to start with an empty volume"
     elif [ -e "$NODES" ] || [ -e "$DATA/dump.rdb" ] || [ -e "$DATA/appendonlydir" ]; then
-        refuse "the volume holds data but not the uid of its CacheCluster:" \
+        refuse "$FOREIGN_VOLUME" "the volume holds data but not the uid of its CacheCluster:" \
             "delete the PersistentVolumeClaim of this pod to start with an empty volume"
     else
         new=$DATA/cluster-uid.new
         { echo "$CLUSTER_UID" >"$new" && { sync "$new" || sync; } && mv "$new" "$DATA/cluster-uid"; } ||
-            refuse "the volume cannot be written"
+            refuse "$FOREIGN_VOLUME" "the volume cannot be written"
         say "fresh volume, now marked with uid $CLUSTER_UID"
     fi
 }

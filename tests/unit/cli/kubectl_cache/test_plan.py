@@ -53,8 +53,8 @@ def test_nodes_that_cannot_be_reached_are_said_first_with_a_way_to_reach_them() 
         cluster = cluster.with_node(node.shard, node.ordinal, answers=False)
     lines = told(cluster.snapshot())
     assert lines[1] == (
-        "6 of 6 nodes cannot be reached from here: cart-0-0 (connection refused), cart-0-1 (connection refused), "
-        "cart-1-0 (connection refused), 3 more"
+        "6 of 6 nodes cannot be reached from here: cart-0-0 (no answer), cart-0-1 (no answer), "
+        "cart-1-0 (no answer), 3 more"
     )
     assert lines[3] == (
         "  kubectl exec -n cachecluster-system deploy/cachecluster-operator -- kubectl-cache plan -n shop cart"

@@ -1,0 +1,5 @@
+"""How many slots have left the primaries of the beginning, at every moment of a scenario."""
+
+from e2e.slots.watch import SlotWatch
+
+__all__ = ["SlotWatch"]

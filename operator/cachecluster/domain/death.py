@@ -1,0 +1,154 @@
+"""What proves that a primary's process is dead, and what merely looks like it (S1, S10)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from cachecluster.api.reasons import FailoverCause
+from cachecluster.domain.loss import Lost, ended_together, has_fallen_silent
+from cachecluster.domain.snapshot import ContainerState, Ending, NodeId, NodeView, Snapshot, Unreachable
+from cachecluster.domain.topology import Member, Shard, Topology
+
+SILENCE_SECONDS: Final = 10
+"""For so long must every replica have lost a primary whose pod has vanished (2 x node timeout)."""
+HEARD_SECONDS: Final = 1.5
+"""A node that has heard of the primary less long before our connection timed out has heard it later than our kernel,
+which waits 2.5 s. The difference allows for clocks, of which gossip compares two.
+"""
+
+
+def loss_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> Lost | None:
+    """How the primary ``owner`` was lost: its process has ended, or its machine is lost to everybody. None while it is
+    merely out of our reach.
+    """
+    replicas = [m.node for m in shard.replicas if m.node is not None and m.node.myself.primary_id == owner]
+    if not replicas or any(r.link is None for r in replicas):
+        return None
+    return (
+        _proof(snap, topology, owner, replicas)
+        or _host_gone(snap, topology, owner, replicas)
+        or _silence(snap, topology, owner, replicas)
+    )
+
+
+def _host_gone(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Its Kubernetes node was deleted, or tainted as out of service: that is somebody's word for it that nothing runs
+    there any more (S10 c).
+    """
+    addresses = _addresses(topology, owner)
+    lost = snap.lost.get(owner)
+    pods = [m.pod for m in topology.members if m.node is None and m.pod.ip in addresses]
+    name = lost.host if lost is not None else next((p.host for p in pods), None)
+    if name is None or not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+        return None
+    host = snap.hosts.get(name)
+    if host is not None and not host.out_of_service:
+        return None
+    state = "is gone" if host is None else "is out of service"
+    why = f"Kubernetes node {name}, on which its primary ran, {state}"
+    pod, address = (lost.pod, lost.ip) if lost is not None else (pods[0].name, pods[0].ip)
+    return Lost(owner, FailoverCause.NODE_OUT_OF_SERVICE, why, pod, address, lost, unheard=True, host=name)
+
+
+def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Its machine has left the operator's kernel without an answer, its replicas without the stream and its pings, and
+    no other node has heard of it since. Who has lost most of a cluster is cut off himself.
+    """
+    lost = snap.lost.get(owner)
+    if lost is None or lost.ending is not Ending.TIMED_OUT or _cut_off(topology):
+        return None
+    view = snap.views.get(lost.pod)
+    if isinstance(view, Unreachable) and view.refused:  # the machine is back, and without it
+        return None
+    if not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+        return None
+    rows = [row for v in _views(topology) if (row := v.peer(owner)) is not None]
+    if any(row.pong_age is not None and row.pong_age < lost.seconds + HEARD_SECONDS for row in rows):
+        return None
+    why = f"the machine of {lost.pod} has fallen silent (towards the operator, its replicas and every other node)"
+    return Lost(owner, FailoverCause.MACHINE_SILENT, why, lost.pod, lost.ip, lost, unheard=True, proven=False)
+
+
+def _cut_off(topology: Topology) -> bool:
+    """More than half of the nodes do not answer, and nobody says in their place that they do not run."""
+    silent = sum(isinstance(m.view, Unreachable) and not m.view.refused for m in topology.members)
+    return 2 * silent > len(topology.members)
+
+
+def _proof(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """A replica that still hears the primary knows better than anybody."""
+    if any(r.link is None or r.link.up for r in replicas):
+        return None
+    hung_up = _hung_up(snap, owner, replicas)
+    if hung_up is not None:
+        return hung_up
+    addresses = _addresses(topology, owner)
+    for member in topology.members:
+        if member.pod.ip not in addresses:
+            continue
+        if member.node is not None:
+            why = f"{member.pod.name} has restarted as another, empty node"
+            return Lost(owner, FailoverCause.RESTARTED_EMPTY, why, member.pod.name, member.pod.ip)
+        return _terminated(snap, owner, member, replicas)
+    return _vanished(snap, topology, owner, replicas)
+
+
+def _hung_up(snap: Snapshot, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """Established connections from two sides were closed at the same time, and nobody listens there any more (S10 b).
+
+    Who was only hung up on (CLIENT KILL, another ACL) would be let in again; who is only kept out by a network policy
+    keeps the connections that he has.
+    """
+    lost = snap.lost.get(owner)
+    if lost is None or lost.ending is not Ending.CLOSED:
+        return None
+    if not any(r.link is not None and ended_together(r.link, lost) for r in replicas):
+        return None
+    view = snap.views.get(lost.pod)
+    refused = isinstance(view, Unreachable) and view.refused
+    if any(p.uid == lost.uid for p in snap.pods) and not refused:
+        return None
+    now = "nobody listens there any more" if refused else "its pod is gone"
+    why = f"the process in {lost.pod} has ended (it closed its connections to the operator and to a replica; {now})"
+    return Lost(owner, FailoverCause.PROCESS_ENDED, why, lost.pod, lost.ip, lost)
+
+
+def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequence[NodeView]) -> Lost | None:
+    """The kubelet reports that the container that ran the primary has terminated, and its successor never linked up
+    (S10 a).
+    """
+    container, pod = member.pod.container, member.pod.name
+    if container is None or not container.last_termination:
+        return None
+    why = f"the kubelet reports that the container of {pod} terminated ({container.last_termination})"
+    lost = Lost(owner, FailoverCause.CONTAINER_TERMINATED, why, pod, member.pod.ip)
+    if container.state is ContainerState.TERMINATED:
+        return lost
+    if container.started_at is None:
+        return None
+    running_for = snap.now - container.started_at
+    links_down = min((r.link.down_seconds or 0 for r in replicas if r.link is not None), default=0)
+    # whole seconds on both sides: one second of rounding each; a link that outlived the start proves nothing
+    if isinstance(member.view, Unreachable) and links_down >= max(running_for - 2, 1) and container.restarts > 0:
+        return lost
+    return None
+
+
+def _vanished(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
+    """No pod has the primary's address any more; every kubelet reports, so none runs it unseen."""
+    if not topology.all_known or not all(h.ready for h in snap.hosts.values()):
+        return None
+    if any(r.link is None or (r.link.down_seconds or 0) < SILENCE_SECONDS for r in replicas):
+        return None
+    if not all((p := v.peer(owner)) is None or p.suspected or not p.connected for v in _views(topology)):
+        return None
+    why = "the pod of its primary is gone, every Kubernetes node reports, and no member has heard of it"
+    return Lost(owner, FailoverCause.POD_GONE, why)
+
+
+def _addresses(topology: Topology, owner: NodeId) -> set[str]:
+    """Where the others have it."""
+    return {row.ip for v in _views(topology) if (row := v.peer(owner)) is not None and row.ip}
+
+
+def _views(topology: Topology) -> list[NodeView]:
+    return [m.node for m in topology.members if m.node is not None]

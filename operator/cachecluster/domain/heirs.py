@@ -1,0 +1,47 @@
+"""Which replica has a lost primary's data, and may lead in its place (S10)."""
+
+from collections.abc import Callable
+
+from cachecluster.domain.slots import NO_SLOTS
+from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink
+from cachecluster.domain.topology import Member, Shard, Topology
+
+
+def best_heir(topology: Topology, shard: Shard, lost: NodeId, is_over: Callable[[ReplicaLink], bool]) -> Member | None:
+    """The replica that completed a sync with ``lost``, has taken in all that came of it (``is_over`` says so of its
+    link), and has the highest offset.
+    """
+    candidates = [
+        m
+        for m in shard.replicas
+        if m.usable
+        and m.node is not None
+        and m.node.myself.primary_id == lost
+        and m.node.link is not None
+        and m.node.link.ever_synced
+        and not m.node.link.sync_in_progress
+        and is_over(m.node.link)
+        and not has_strayed(topology, shard, m.node)
+        and knows_newest(topology, m.node, lost)
+    ]
+    histories = {m.node.replication_id for m in candidates if m.node is not None}
+    if len(histories) > 1:  # offsets of different histories say nothing about each other
+        return None
+    return max(candidates, key=lambda m: (m.node.offset if m.node else 0, -m.pod.ordinal), default=None)
+
+
+def has_strayed(topology: Topology, shard: Shard, replica: NodeView) -> bool:
+    """It has another shard's data: it looked for its primary at an address that somebody else had by then.
+
+    Replication asks for a password, not for a node id; when all pods go at once they may trade addresses.
+    """
+    others = (m.node for s in topology.shards if s is not shard for m in s.members if m.node is not None)
+    return any(replica.replication_id in (o.replication_id, o.previous_replication_id) for o in others)
+
+
+def knows_newest(topology: Topology, view: NodeView, lost: NodeId) -> bool:
+    """A replica with an old view of its primary's slots would steal slots that have moved since."""
+    row = view.peer(lost)
+    if row is None:
+        return False
+    return row.config_epoch == topology.epochs.get(lost) and row.slots == topology.owners.get(lost, NO_SLOTS)

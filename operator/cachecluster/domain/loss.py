@@ -1,0 +1,72 @@
+"""A primary that is gone: how that is known, and when a replica has taken in all that came of it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from cachecluster.api.reasons import FailoverCause
+from cachecluster.domain.snapshot import Ending, LostConnection, NodeId, ReplicaLink
+
+SILENT_SECONDS: Final = 2.5
+"""After so long without a sign of life from the other machine, the operator's connection to it has timed out."""
+QUIET_SECONDS: Final = 2
+"""For so long a replica has not heard of a primary whose machine has fallen silent."""
+APART_SECONDS: Final = 2
+"""A replica's link ended with the process although it seems to have ended this much before our connection: it tells
+whole seconds.
+"""
+READING_SECONDS: Final = 5
+"""So much longer a replica may be busy with what has come before it sees the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A primary that is gone (S10)."""
+
+    node_id: NodeId
+    cause: FailoverCause
+    why: str
+    """For people."""
+    pod: str | None = None
+    """Where it ran, if that is known."""
+    address: str | None = None
+    """Whoever answers there as this node shows that it lives. None: nobody can, or it answers and serves nobody."""
+    connection: LostConnection | None = None
+    """The operator's, where its end is a part of how the loss is known."""
+    unheard: bool = False
+    """Nobody was told of its end: links may seem to be up still."""
+    proven: bool = True
+    """Its process has ended. False: its machine has fallen silent, and may go on unheard; that takes the consent of the
+    other primaries, without whom it stops by itself.
+    """
+    host: str | None = None
+    """The Kubernetes node that is gone or out of service, if that is the proof."""
+
+    @property
+    def since(self) -> float | None:
+        """Its last sign of life, by the clock of the failure detector; None where the operator was not connected."""
+        if self.connection is None:
+            return None
+        return self.connection.at - (SILENT_SECONDS if self.connection.ending is Ending.TIMED_OUT else 0.0)
+
+    def is_over(self, link: ReplicaLink) -> bool:
+        """The replica has taken in all that came of the primary. One whose link ended before the process is stale."""
+        if self.unheard:
+            return has_fallen_silent(link)
+        return not link.up and (self.connection is None or ended_together(link, self.connection))
+
+
+def quiet_seconds(link: ReplicaLink) -> int:
+    """Since when the replica has not heard of its primary, which speaks every second (repl-ping-replica-period)."""
+    return (link.last_io_seconds if link.up else link.down_seconds) or 0
+
+
+def has_fallen_silent(link: ReplicaLink) -> bool:
+    """The replica hears nothing of its primary."""
+    return quiet_seconds(link) >= QUIET_SECONDS
+
+
+def ended_together(link: ReplicaLink, lost: LostConnection) -> bool:
+    """One end of the process explains both."""
+    if link.up or link.down_seconds is None or link.down_seconds < 0:
+        return False
+    return -READING_SECONDS <= link.down_seconds - lost.seconds <= APART_SECONDS

@@ -1,0 +1,125 @@
+"""The failure detector of one cluster: an idle connection to each of its nodes, whose end wakes the cluster's pass.
+
+It tells what it has seen and decides nothing: CLIENT KILL ends a connection, too. Between two ends it does no work.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from cachecluster.domain.actions import Target
+from cachecluster.domain.snapshot import Ending, LostConnection, NodeId, Snapshot
+from cachecluster.engines.client import NodeError, NodeWatcher, Watched
+
+REMEMBERED_SECONDS: Final = 600.0
+"""An end that nothing has come of in so long says nothing any more."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Wire:
+    """One connection, from the attempt to open it to its end."""
+
+    target: Target
+    host: str | None
+    opening: asyncio.Task[None] | None = None
+    connection: Watched | None = None
+    over: bool = False
+
+    def close(self) -> None:
+        """Leave it, however far it has come."""
+        self.over = True
+        if self.opening is not None:
+            self.opening.cancel()
+        if self.connection is not None:
+            self.connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What has become of a connection."""
+
+    wire: _Wire
+    ending: Ending
+    at: float
+
+
+class Detector:
+    """Idle connections to the nodes of one cluster, at most one to each; ``async with`` closes them."""
+
+    def __init__(self, watcher: NodeWatcher, *, wake: Callable[[], None], clock: Callable[[], float]) -> None:
+        """``wake`` is called at each end of a connection; ``clock`` is one that nobody sets, in seconds."""
+        self.alarm = asyncio.Event()
+        """Set at each end; whoever begins to look clears it."""
+        self._watcher = watcher
+        self._wake = wake
+        self._clock = clock
+        self._wires: dict[NodeId, _Wire] = {}
+        self._ends: dict[NodeId, _End] = {}
+
+    async def __aenter__(self) -> Self:
+        """Nothing is connected yet."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything."""
+        attempts = {w.opening for w in self._wires.values() if w.opening is not None}
+        for wire in self._wires.values():
+            wire.close()
+        self._wires.clear()
+        if attempts:
+            await asyncio.wait(attempts)
+
+    def lost(self) -> Mapping[NodeId, LostConnection]:
+        """Nodes whose connection has ended and to which no other could be opened since."""
+        now = self._clock()
+        self._ends = {i: e for i, e in self._ends.items() if now - e.at < REMEMBERED_SECONDS}
+        return {
+            i: LostConnection(t.pod, t.uid, t.ip, e.wire.host, e.ending, e.at, now - e.at)
+            for i, e in self._ends.items()
+            for t in [e.wire.target]
+        }
+
+    def follow(self, snap: Snapshot, password: str) -> None:
+        """Connect to every node that has answered and is not connected yet.
+
+        A pod that is gone keeps its connection until that ends: a process may outlive its pod's object.
+        """
+        for pod in snap.pods:
+            view = snap.view(pod.name)
+            if view is None or pod.ip is None:
+                continue
+            target = Target(pod.name, pod.uid, pod.ip, view.node_id)
+            known = self._wires.get(target.node_id)
+            if known is not None and known.target == target and not known.over:
+                continue
+            if known is not None:
+                known.close()
+            wire = self._wires[target.node_id] = _Wire(target, pod.host)
+            wire.opening = asyncio.create_task(self._open(wire, password))
+
+    async def _open(self, wire: _Wire, password: str) -> None:
+        target = wire.target
+        try:
+            wire.connection = await self._watcher.watch(
+                target.ip, password, target.node_id, lambda ending: self._ended(wire, ending)
+            )
+        except NodeError as error:
+            wire.over = True
+            log.debug("no connection to %s: %s", target.pod, error)
+            return
+        if not wire.over:  # else it has ended already
+            self._ends.pop(target.node_id, None)
+
+    def _ended(self, wire: _Wire, ending: Ending) -> None:
+        wire.over = True
+        self._ends[wire.target.node_id] = _End(wire, ending, self._clock())
+        log.info("the connection to %s has ended (%s)", wire.target.pod, ending.value)
+        self.alarm.set()
+        self._wake()

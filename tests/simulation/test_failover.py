@@ -1,0 +1,268 @@
+"""How soon a lost primary is replaced, and what looks like a loss and is none."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cachecluster.api import names
+from tests.simulation.engine.network import OPERATOR
+from tests.simulation.kubernetes.kubelet import Sandbox
+from tests.simulation.schedules import VERSIONS
+from tests.simulation.test_faults import Running
+from tests.simulation.world import World
+
+MACHINE_SECONDS = 4.0
+"""From the moment that a machine falls silent to its primary's successor."""
+PROCESS_SECONDS = 0.25
+"""From the end of a primary's process to its successor; a request takes 1 to 7 ms here."""
+
+
+@pytest.fixture(params=range(3))
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Its kubelets are slow to tell that a container has ended: until it starts again."""
+    with World(request.param) as world:
+        world.kubelets.report_delay = 20.0
+        yield world
+
+
+def promotions(world: World) -> list[str]:
+    """Commands that made a replica a primary."""
+    return [line for line in world.trace if " failover " in line]
+
+
+def until_replaced(world: World, box: Sandbox, shard: int = 0) -> float:
+    """Seconds until another node leads the shard."""
+    began = world.loop.time()
+    while True:
+        leaders = [b for b in world.boxes("cart") if b.key.name.startswith(f"cart-{shard}-") and b is not box]
+        if any(b.node is not None and b.node.me.primary and b.node.me.slots for b in leaders):
+            return world.loop.time() - began
+        assert world.loop.time() - began < 60, world.report("nobody leads the shard")
+        world.wait(0.005)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 1), (3, 2)], ids=str)
+def test_killed_primary_is_replaced_before_its_kubelet_reports(
+    world: World, shape: tuple[int, int], version: str
+) -> None:
+    running = Running(world, shape, version=version)
+    box = world.primary(0)
+    world.kubelets.kill(box)
+    assert until_replaced(world, box) < PROCESS_SECONDS
+    running.recovers()
+    assert not world.watch.losses
+    told = world.cluster(running.ref)["status"]["lastFailover"]
+    assert (told["from"], told["to"], told["cause"]) == (box.key.name, world.primary(0).key.name, "ProcessEnded")
+    assert 0 < told["writeUnavailableMilliseconds"] < 1000 * PROCESS_SECONDS
+    assert {"PrimaryLost", "ReplicaPromoted"} <= {reason for _, reason, _ in world.recorder.events}
+
+
+def test_two_primaries_killed_at_once_are_replaced_without_a_quorum(world: World) -> None:
+    running = Running(world)
+    boxes = [world.primary(0), world.primary(1)]
+    for box in boxes:
+        world.kubelets.kill(box)
+    assert max(until_replaced(world, box, shard) for shard, box in enumerate(boxes)) < 2 * PROCESS_SECONDS
+    running.recovers()
+    assert not world.watch.losses
+
+
+def test_killed_primary_is_replaced_while_a_sibling_is_out_of_reach(world: World) -> None:
+    running = Running(world, (3, 2))
+    box = world.primary(0)
+    sibling = next(b for b in world.boxes("cart") if b.key.name.startswith("cart-0-") and b is not box)
+    world.network.cut("operator", sibling.ip or "")
+    world.kubelets.kill(box)
+    assert until_replaced(world, box) < PROCESS_SECONDS + 0.3
+    world.network.heal()
+    running.recovers()
+
+
+def test_killed_primary_is_replaced_while_the_operator_backs_off(world: World) -> None:
+    running = Running(world)
+    world.leader["cart"].way.api_down = True
+    world.wake_all()
+    world.wait(30)
+    world.leader["cart"].way.api_down = False
+    box = world.primary(0)
+    world.kubelets.kill(box)
+    assert until_replaced(world, box) < PROCESS_SECONDS
+    running.recovers()
+    assert not world.watch.losses
+
+
+def test_killed_primary_is_replaced_while_a_pass_waits_for_a_silent_node(world: World) -> None:
+    running = Running(world)
+    box, other = world.primary(0), world.primary(1)
+    world.network.cut(OPERATOR, other.ip or "")
+    operator = world.leader["cart"]
+    world.until(lambda: operator.looking and world.loop.time() - operator.began > 0.5, "a pass waits", 60)
+    world.kubelets.kill(box)
+    assert until_replaced(world, box) < PROCESS_SECONDS + 0.3
+    world.network.heal()
+    running.recovers()
+
+
+@pytest.mark.parametrize("version", ["8.1", "9.1"])
+def test_killed_primary_is_replaced_while_slots_move(world: World, version: str) -> None:
+    running = Running(world, version=version)
+    box = world.primary(2)
+    world.edit(running.ref, lambda spec: spec["topology"].update(shards=4))
+    moving = lambda: any(n.migrating or n.jobs for n in world.watch.living("cart"))  # noqa: E731
+    world.until(moving, "slots are on the move", 60, step=0.002)
+    world.kubelets.kill(box)
+    assert until_replaced(world, box, 2) < PROCESS_SECONDS
+    world.wait(1)
+    running.recovers(180)
+    assert not world.watch.losses
+
+
+def test_s1_hanging_up_on_the_operator_is_no_death(world: World) -> None:
+    """CLIENT KILL USER, or an ACL file that is loaded anew."""
+    running = Running(world)
+    for box in world.boxes("cart"):
+        assert box.node is not None
+        box.node.operator_sessions += 1
+    world.wait(5)
+    assert not promotions(world)
+    box = world.primary(0)
+    world.kubelets.kill(box)
+    assert until_replaced(world, box) < PROCESS_SECONDS
+    running.recovers()
+
+
+def test_s1_a_primary_hidden_from_the_operator_alone_is_not_replaced(world: World) -> None:
+    running = Running(world)
+    world.network.cut("operator", world.primary(0).ip or "")
+    world.wait(30)
+    assert not promotions(world)
+    world.network.heal()
+    running.recovers()
+
+
+def hosts_of(world: World, zone: str) -> list[str]:
+    """Machines of a zone."""
+    return [name for name, host in sorted(world.hosts.by_name.items()) if host.labels[names.ZONE_LABEL] == zone]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [(3, 1), (3, 2), (6, 1)], ids=str)
+def test_primary_on_a_machine_without_power_is_replaced_by_votes(
+    world: World, shape: tuple[int, int], version: str
+) -> None:
+    running = Running(world, shape, version=version)
+    box = world.primary(0)
+    world.power_off(box.host)
+    assert until_replaced(world, box) < MACHINE_SECONDS
+    assert not any("Takeover" in line for line in promotions(world))
+    world.wait(60)
+    world.power_on(box.host)
+    world.wait(5)
+    running.recovers()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 2)], ids=str)
+def test_s10_silence_is_no_proof_where_nobody_can_vote(world: World, shape: tuple[int, int]) -> None:
+    """It is replaced once its machine is back and its kubelet reports that the process has ended."""
+    running = Running(world, shape)
+    box = world.primary(0)
+    world.power_off(box.host)
+    world.wait(30)
+    assert not promotions(world)
+    assert "may go on unheard" in world.cluster(running.ref)["status"]["message"]
+    world.power_on(box.host)
+    world.wait(5)
+    running.recovers()
+
+
+@pytest.mark.parametrize("word", ["tainted", "deleted"])
+def test_s10_the_word_that_a_machine_is_off_is_proof(world: World, word: str) -> None:
+    running = Running(world, (1, 1))
+    box = world.primary(0)
+    world.power_off(box.host)
+    world.wait(60)
+    assert not promotions(world)
+    host = world.hosts.by_name[box.host]
+    if word == "tainted":
+        world.hosts.take_out_of_service(box.host)
+    else:
+        del world.hosts.by_name[box.host]
+    world.wake_all()
+    assert until_replaced(world, box) < 3
+    assert any("Takeover" in line for line in promotions(world))
+    world.hosts.by_name[box.host] = host
+    world.power_on(box.host)
+    world.wait(6)
+    running.recovers()
+
+
+def test_zone_without_power_is_replaced_in_ten_seconds(world: World) -> None:
+    running = Running(world, (6, 1))
+    zone = world.hosts.by_name[world.primary(0).host].labels[names.ZONE_LABEL]
+    lost = {s: p for s in range(6) if (p := world.primary(s)).host in hosts_of(world, zone)}
+    for host in hosts_of(world, zone):
+        world.power_off(host)
+    assert max(until_replaced(world, box, shard) for shard, box in lost.items()) < 10
+    for host in hosts_of(world, zone):
+        world.power_on(host)
+    world.wait(5)
+    running.recovers(180)
+
+
+def test_s10_a_primary_that_is_cut_off_is_replaced_and_does_not_serve_on_for_long(world: World) -> None:
+    running = Running(world)
+    box = world.primary(0)
+    world.cut_off(box)
+    assert until_replaced(world, box) < MACHINE_SECONDS
+    world.wait(20)
+    assert box.node is not None
+    assert box.node.me.primary
+    assert not box.node.state_ok
+    world.network.heal()
+    running.recovers()
+
+
+def test_s10_a_primary_that_other_primaries_hear_is_not_replaced(world: World) -> None:
+    """The operator and the replica are cut off from it, and neither is right."""
+    running = Running(world)
+    box = world.primary(0)
+    replica = next(b for b in world.boxes("cart") if b.key.name.startswith("cart-0-") and b is not box)
+    world.network.isolate(box.ip or "", {OPERATOR, replica.ip or ""})
+    world.wait(40)
+    assert not promotions(world)
+    assert world.primary(0) is box
+    world.network.heal()
+    running.recovers()
+
+
+def test_s1_an_operator_that_is_cut_off_promotes_nothing(world: World) -> None:
+    """It shares a corner of the network with three of the twelve nodes, none of them the primary that goes dark."""
+    running = Running(world, (6, 1))
+    box = world.primary(0)
+    near = [b.ip for b in world.boxes("cart") if b.host != box.host][:3]
+    for other in world.boxes("cart"):
+        if other.ip not in near:
+            world.network.isolate(OPERATOR, {other.ip or ""})
+    world.wait(0.1)
+    world.power_off(box.host)
+    world.wait(6)
+    assert not promotions(world)
+    world.network.heal()
+    until_replaced(world, box)
+    world.power_on(box.host)
+    world.wait(5)
+    running.recovers(180)
+
+
+def test_replica_on_a_machine_without_power_changes_no_primary(world: World) -> None:
+    running = Running(world)
+    primaries = [world.primary(s) for s in range(3)]
+    host = next(b.host for b in world.boxes("cart") if b.host not in {p.host for p in primaries})
+    world.power_off(host)
+    world.wait(20)
+    assert not promotions(world)
+    assert [world.primary(s) for s in range(3)] == primaries
+    world.power_on(host)
+    world.wait(5)
+    running.recovers()
