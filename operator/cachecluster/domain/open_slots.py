@@ -155,7 +155,8 @@ class _Marks:
         if any(row.primary_id == node_id for view in views for row in view.peers):
             return False  # who is to take its place has not done so yet
         addresses = {row.ip for row in rows}
-        return any(s.primary is not None and m.pod.ip in addresses for s in self.topology.shards for m in s.members)
+        silent = (s for s in self.topology.shards for m in s.members if m.node is None and m.pod.ip in addresses)
+        return any(shard.primary is not None for shard in silent)
 
     def action(self, remedy: _Remedy, slots: SlotSet) -> MoveSlots | SettleSlots | None:
         """The same for many slots at once."""

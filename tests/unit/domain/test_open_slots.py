@@ -127,10 +127,18 @@ def test_destination_that_is_silent_since_its_replica_leads_is_looked_for_everyw
         lost(flags=frozenset({"master", "fail?"})),
         lost(slots=SlotSet.of([7000]), config_epoch=10),
         lost(ip="10.9.9.9"),
+        lost(ip="10.0.2.0").with_node(2, 1, answers=False),
         lost().with_node(2, 1, follows=B),
         lost().with_node(1, 1, slots=NO_SLOTS),
     ],
-    ids=["not given up", "owns slots", "of no shard", "has a replica", "nobody leads its shard"],
+    ids=[
+        "not given up",
+        "owns slots",
+        "of no shard",
+        "its address is another's",
+        "has a replica",
+        "nobody leads its shard",
+    ],
 )
 def test_s1_destination_that_is_silent_is_waited_for_while_it_may_still_lead(cluster: Cluster) -> None:
     recovery = recover(cluster, gives={"cart-0-0": B})
