@@ -1,7 +1,9 @@
 """Nodes with the users that the operator writes, formed and asked through the operator's own client."""
 
+import asyncio
 import contextlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -85,30 +87,30 @@ class Nodes:
         """Primaries of which the first ``owning`` share all slots (default: all), then synced replicas, one for each
         entry of ``replicas_of``, the index of its primary; formed by the client alone.
         """
-        members = []
-        for index in range(primaries + len(replicas_of)):
-            node = await self.start(f"n{index}")
-            members.append((node, await self.client(node)))
-        for index, (_, client) in enumerate(members):
-            await client.set_config_epoch(index + 1)
-        for one, (_, client) in enumerate(members):
-            for other, (node, _) in enumerate(members):
-                if one != other:
-                    await client.meet(node.address, PORT, BUS_PORT)
-        for (_, client), slots in zip(members, share(owning or primaries), strict=False):
+        count = primaries + len(replicas_of)
+        nodes = await asyncio.gather(*(self.start(f"n{index}") for index in range(count)))
+        clients = await asyncio.gather(*map(self.client, nodes))
+        ids = await asyncio.gather(*(client.node_id() for client in clients))
+        await asyncio.gather(*(client.set_config_epoch(epoch) for epoch, client in enumerate(clients, start=1)))
+        for (one, client), other in itertools.product(zip(nodes, clients, strict=True), nodes):
+            if one is not other:
+                await client.meet(other.address, PORT, BUS_PORT)
+        for client, slots in zip(clients, share(owning or primaries), strict=False):
             await client.add_slots(slots)
-        clients = [client for _, client in members]
-        for client in clients:
-            await until(lambda c=client: sees_all_slots(c, len(members)), "every node knows all")  # type: ignore[misc]
-        for replica, primary in zip(clients[primaries:], replicas_of, strict=True):
-            await replica.replicate(await clients[primary].node_id())
-            await until(lambda c=replica: in_step(c), "the replica is in step")  # type: ignore[misc]
-            replica_id = await replica.node_id()
-            for client in clients:  # primaries vote only for a replica that they know as one
-                await until(lambda c=client, i=replica_id: lists_replica(c, i), "every node knows it")  # type: ignore[misc]
-        for client in clients:
-            await until(lambda c=client: serves(c), "every node sees the whole cluster")  # type: ignore[misc]
-        return members
+        await _every(clients, lambda c: sees_all_slots(c, count), "every node knows all")
+        replicas = clients[primaries:]
+        for replica, primary in zip(replicas, replicas_of, strict=True):
+            await replica.replicate(ids[primary])
+        await _every(replicas, in_step, "the replicas are in step")
+        for replica_id in ids[primaries:]:  # primaries vote only for a replica that they know as one
+            await _every(clients, lambda c, i=replica_id: lists_replica(c, i), "every node knows it")  # type: ignore[misc]
+        await _every(clients, serves, "every node sees the whole cluster")
+        return list(zip(nodes, clients, strict=True))
+
+
+async def _every(clients: Sequence[NodeClient], holds: Callable[[NodeClient], Awaitable[bool]], what: str) -> None:
+    """Wait until something is true of each node."""
+    await asyncio.gather(*(until(lambda c=client: holds(c), what) for client in clients))  # type: ignore[misc]
 
 
 async def sees_all_slots(client: NodeClient, nodes: int) -> bool:

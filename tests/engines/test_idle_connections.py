@@ -1,11 +1,9 @@
 """The failure detector's connections to real engines: what ends them, how soon it is known, and what does not."""
 
 import asyncio
-import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +14,6 @@ from cachecluster.api import names
 from cachecluster.domain.snapshot import Ending, NodeId
 from cachecluster.engines.client import NobodyListens, NodeUnreachable
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator
-from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
 
@@ -44,13 +41,6 @@ class Wire:
 
     async def _over(self) -> bool:
         return bool(self.endings)
-
-
-@pytest_asyncio.fixture
-async def fleet(nodes: ProcessCluster) -> AsyncIterator[Nodes]:
-    """Nodes of each family in turn."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield Nodes(nodes, stack)
 
 
 @pytest_asyncio.fixture

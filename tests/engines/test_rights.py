@@ -1,10 +1,9 @@
 """Rights of users on running nodes: listed as they were written, and set again without closing a connection."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
@@ -14,7 +13,6 @@ from cachecluster.domain.access import differing
 from cachecluster.engines.client import NodeClient, NodeRefused
 from cachecluster.manifests import acl
 from tests.engines.fleet import PASSWORDS, Nodes, as_operator, in_step, spec_version
-from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
 from tests.engines.pods import field_of
 
@@ -25,13 +23,6 @@ OTHERS = {
     names.USER_NODE: ("+get", "~*"),
 }
 """What makes the rights of each user other ones."""
-
-
-@pytest_asyncio.fixture
-async def fleet(nodes: ProcessCluster) -> AsyncIterator[Nodes]:
-    """Nodes of each family in turn."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield Nodes(nodes, stack)
 
 
 def rules_of(fleet: Nodes) -> Mapping[str, tuple[str, ...]]:
