@@ -6,7 +6,6 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import cache
 from typing import Any, Final, cast
 
 import pytest
@@ -32,6 +31,7 @@ from cachecluster.reconcile.slot_sizes import slot_bytes
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, has_no_link, leads, spec_version
 from tests.engines.harness.binaries import FAMILIES, REDIS_SUITES
 from tests.engines.harness.node import NodeProcess
+from tests.engines.harness.tags import tag
 from tests.engines.harness.waiting import until
 
 REF: Final = ClusterRef("shop", "cart", "uid")
@@ -321,12 +321,6 @@ async def shop_of(fleet: Nodes, *, owning: int = 2, replicas: bool = False) -> S
     """Two shards, of which ``owning`` share the slots; each with a replica or none."""
     await fleet.form(2, (0, 1) if replicas else (), owning=owning)
     return Shop(fleet, {"n0": 0, "n1": 1} | ({"n2": 0, "n3": 1} if replicas else {}))
-
-
-@cache
-def tag(slot: int) -> bytes:
-    """A hash tag of the slot."""
-    return next(b"{%d}" % i for i in itertools.count() if key_slot(b"{%d}" % i) == slot)
 
 
 def keys_of(slots: SlotSet, each: int) -> dict[bytes, bytes]:

@@ -116,22 +116,22 @@ class Pods:
         """Start all and introduce them; slots to ordinal 0, the others its replicas; wait until all serves."""
         await self.start()
         bus = names.bus_port(self.ref.namespace, self.ref.name)
-        for epoch, node in enumerate(self.nodes.values(), start=1):
+        nodes = list(self.nodes.values())
+        for epoch, node in enumerate(nodes, start=1):
             await node.call("CLUSTER", "SET-CONFIG-EPOCH", epoch)
-        for one in self.nodes.values():
-            for other in self.nodes.values():
-                if one is not other:
-                    await one.call("CLUSTER", "MEET", other.address, PORT, bus)
+        for one in nodes:
+            await one.calls(*(("CLUSTER", "MEET", other.address, PORT, bus) for other in nodes if other is not one))
         await until(self._all_know_all, "all know all")
         for shard, slots in enumerate(share(self.spec.topology.shards)):
             await self[shard, 0].call("CLUSTER", "ADDSLOTSRANGE", *(end for ends in slots.ranges for end in ends))
             primary = await self[shard, 0].call("CLUSTER", "MYID")
             for ordinal in range(1, self.spec.members_per_shard):
                 await self[shard, ordinal].call("CLUSTER", "REPLICATE", primary)
-        for node in self.nodes.values():
-            for user in (names.USER_REPLICATION, names.USER_APPLICATION):
-                await node.call("ACL", "SETUSER", user, "on")
-        for node in self.nodes.values():
+        for node in nodes:
+            await node.calls(
+                *(("ACL", "SETUSER", user, "on") for user in (names.USER_REPLICATION, names.USER_APPLICATION))
+            )
+        for node in nodes:
             await until(lambda node=node: is_ok(node), f"cluster_state ok at {node.name}")  # type: ignore[misc]
             await until(lambda node=node: is_ready(node), f"{node.name} is ready\n{node.log_end()}")  # type: ignore[misc]
 

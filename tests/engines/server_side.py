@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable
 
-from redis.crc import key_slot
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ResponseError
 
@@ -11,6 +10,7 @@ from cachecluster.domain.slots import SlotSet, share
 from cachecluster.engines import parse
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
+from tests.engines.harness.tags import tag
 from tests.engines.model_side import KEYS, MOVING_SLOT, Seen, State, Step, in_order
 from tests.simulation.engine.atomic import ATOMIC_SINCE
 
@@ -157,5 +157,4 @@ def _given_up(flags: str) -> bool:
 
 def _key(slot: int, number: int) -> str:
     """The ``number``-th key of a slot."""
-    tag = next(i for i in itertools.count() if key_slot(f"{{{i}}}".encode()) == slot)
-    return f"{{{tag}}}{number}"
+    return f"{tag(slot).decode()}{number}"

@@ -23,8 +23,9 @@ from cachecluster.reconcile.slot_moves import move_slots
 from tests.engines.fleet import PASSWORDS, Nodes, as_operator
 from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
+from tests.engines.harness.tags import tag
 from tests.engines.harness.waiting import until
-from tests.engines.moving import EVERY_ENGINE, Counting, Shop, keys_of, shop_of, tag
+from tests.engines.moving import EVERY_ENGINE, Counting, Shop, keys_of, shop_of
 
 SOME: Final = SlotSet.from_ranges([(0, 39)])
 OTHER: Final = SlotSet.from_ranges([(100, 139)])

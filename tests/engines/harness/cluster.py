@@ -1,7 +1,6 @@
 """Several nodes that belong together, like the pods of a cluster; all end with the block that started them."""
 
 import asyncio
-import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -85,8 +84,8 @@ class ProcessCluster:
 
     async def meet(self) -> None:
         """MEET every node with every other one (full mesh) and wait until each knows all as connected."""
-        for one, other in itertools.permutations(self.nodes.values(), 2):
-            await one.call("CLUSTER", "MEET", other.address, other.port)
+        for one in self:
+            await one.calls(*(("CLUSTER", "MEET", other.address, other.port) for other in self if other is not one))
         await until(self._all_know_all, f"{len(self.nodes)} nodes know each other")
 
     async def form(self, shards: int) -> None:
