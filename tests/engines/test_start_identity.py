@@ -9,7 +9,7 @@ from redis import exceptions as refused
 from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.waiting import until
-from tests.engines.pods import Pods, is_ready
+from tests.engines.pods import Pods, field_of, is_ready
 from tests.engines.restarting import (
     LONG,
     QUICK,
@@ -139,16 +139,12 @@ async def test_s5_primary_with_an_old_snapshot_is_quarantined_while_its_replica_
     assert await keys_of(pods, primary) == 10
 
 
-@pytest.mark.parametrize("persistence", ["Snapshot", "AppendOnly"])
-async def test_s5_all_killed_at_once_with_data_come_back_as_they_were(
-    nodes: ProcessCluster, engine: EngineBinary, persistence: str
+async def test_s5_all_killed_at_once_with_append_only_files_come_back_as_they_were(
+    nodes: ProcessCluster, engine: EngineBinary
 ) -> None:
-    pods = await formed(nodes, engine, 3, 1, persistence, tuned=LONG)
+    pods = await formed(nodes, engine, 3, 1, "AppendOnly", tuned=LONG)
     await write(pods, pods[0, 0])  # the other shards have never been written to
-    if persistence == "Snapshot":
-        await save(pods[0, 0])
-    else:
-        await appended(pods[0, 0])
+    await appended(pods[0, 0])
     ids = {place: (await myself(node))[0] for place, node in pods.nodes.items()}
     await asyncio.gather(*(node.kill() for node in pods.nodes.values()))
     began = time.monotonic()
@@ -159,6 +155,37 @@ async def test_s5_all_killed_at_once_with_data_come_back_as_they_were(
     assert {place: (await myself(node))[0] for place, node in pods.nodes.items()} == ids
     assert await keys_of(pods, pods[0, 0]) == 50
     assert "quarantined" not in pods[0, 0].log_end()
+
+
+async def test_s5_killed_while_its_replica_restarts_a_primary_waits_to_be_compared_with_its_snapshot(
+    nodes: ProcessCluster, engine: EngineBinary
+) -> None:
+    """Each side of a comparison tells what it needs: ids of both histories, and offsets (ADR 0017)."""
+    pods = await formed(nodes, engine, 1, 1, "Snapshot", tuned=LONG)
+    former, primary = pods[0, 0], pods[0, 1]
+    await write(pods, former, 10)
+    await save(primary)
+    await primary.call("CONFIG", "SET", "save", "")
+    await primary.call("CLUSTER", "FAILOVER")
+    await becomes_primary(primary)
+    await follows(former, primary)
+    await write(pods, primary, 50)
+    history = await field_of(primary, "replication", "master_replid")
+    before = await field_of(primary, "replication", "master_replid2")
+    await former.stop()  # saves
+    await primary.kill()
+    await former.start()
+    began = time.monotonic()
+    await primary.start()
+    assert time.monotonic() - began < 10
+    assert "quarantined start" in primary.log_end()
+    assert "replicas have restarted as well, with snapshots of their own" in primary.log_end()
+    assert await field_of(former, "replication", "master_replid") == history
+    assert await field_of(primary, "replication", "master_replid2") == before
+    theirs = int(await field_of(former, "replication", "slave_repl_offset"))
+    assert theirs > int(await field_of(primary, "replication", "master_repl_offset")) > 0
+    assert await field_of(former, "replication", "master_link_down_since_seconds") == "-1"
+    assert await keys_of(pods, former) == 50
 
 
 async def test_s5_primary_whose_replica_stays_silent_is_quarantined_after_the_short_hold(

@@ -29,6 +29,9 @@ ANNOTATION_FIXED: Final = f"{GROUP}/fixed-hash"
 """On a pod: hash of what of its template only another pod can have; the rest can change while it runs."""
 ANNOTATION_FORMED: Final = f"{GROUP}/formed"
 """On a shard's StatefulSet: the slots that this shard has served. Absent: it has never held data."""
+ANNOTATION_HISTORY: Final = f"{GROUP}/replication-id"
+"""On a shard's StatefulSet: the replication history that its primary was last seen serving; only with snapshots, which
+remember the history that they belong to (S5)."""
 
 ANNOTATION_LIVE_NAMES: Final = f"{GROUP}/live-parameters"
 """On the ConfigMap of live parameters: all that may ever have been set on a running node, so that one that the user

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     JOINING_NODE = "JoiningNode"
     ASSIGNING_SLOTS = "AssigningSlots"
     RECORDING_SLOTS = "RecordingSlots"
+    RECORDING_HISTORY = "RecordingHistory"
     ATTACHING_REPLICA = "AttachingReplica"
     SYNCING_REPLICA = "SyncingReplica"
     FORGETTING_NODE = "ForgettingNode"

@@ -83,9 +83,18 @@ def live_or_recorded(children: Mapping[ObjectKey, Manifest], statefulset: str) -
 
 def formed_slots(children: Mapping[ObjectKey, Manifest], statefulset: str) -> str:
     """The slots that the shard has served, as text: by its StatefulSet, else by its record; empty: none."""
+    return _remembered(children, statefulset, names.ANNOTATION_FORMED)
+
+
+def last_history(children: Mapping[ObjectKey, Manifest], statefulset: str) -> str:
+    """The replication id that the shard's primary was last seen with, likewise; empty: none is known."""
+    return _remembered(children, statefulset, names.ANNOTATION_HISTORY)
+
+
+def _remembered(children: Mapping[ObjectKey, Manifest], statefulset: str, annotation: str) -> str:
     record = children.get(record_key(statefulset))
     sources = (children.get(ObjectKey("StatefulSet", statefulset)), recorded(record) if record is not None else None)
-    texts = (s["metadata"].get("annotations", {}).get(names.ANNOTATION_FORMED, "") for s in sources if s is not None)
+    texts = (s["metadata"].get("annotations", {}).get(annotation, "") for s in sources if s is not None)
     return next((text for text in texts if text), "")
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.domain.actions import Target
 from cachecluster.domain.layout import layout_of
-from cachecluster.domain.records import formed_slots
+from cachecluster.domain.records import formed_slots, last_history
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share, union
 from cachecluster.domain.snapshot import (
     NodeId,
@@ -78,6 +78,8 @@ class Shard:
     """
     formed: SlotSet
     """Slots that it has served and that nobody else serves by now; empty: it holds no data."""
+    history: str
+    """Replication id that its primary was last seen serving with; empty: not known."""
     primary: Member | None
     """The serving member that owns slots."""
     newcomer: Member | None = None
@@ -198,6 +200,7 @@ def observe(snap: Snapshot) -> Topology:
             members=members,
             slots=slots,
             formed=formed,
+            history=last_history(snap.children, names.shard_name(snap.ref.name, index)),
             primary=primary,
             newcomer=_newcomer(members) if index in layout.wanted and not (primary or slots) else None,
         )

@@ -47,6 +47,8 @@ class Facts:
     """None until the system Secret exists: the Secrets made from it are then left out."""
     formed: Mapping[int, SlotSet] = field(default_factory=dict)
     """Slots that each shard has served, by shard index; absent: it never held data."""
+    histories: Mapping[int, str] = field(default_factory=dict)
+    """Replication id with which each shard's primary serves, or last did, by shard index; absent: it is of no use."""
     present: Mapping[int, int] = field(default_factory=dict)
     """Members that each shard has, by shard index: whom the spec no longer asks for stays until it is let go."""
     restarts: Mapping[int, str] = field(default_factory=dict)

@@ -28,6 +28,8 @@ def shard_statefulset(spec: CacheClusterSpec, facts: Facts, shard: int, members:
     annotations = {names.ANNOTATION_TEMPLATE: fingerprint(template)}
     if formed := facts.formed.get(shard):
         annotations[names.ANNOTATION_FORMED] = str(formed)
+    if history := facts.histories.get(shard):
+        annotations[names.ANNOTATION_HISTORY] = history
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",

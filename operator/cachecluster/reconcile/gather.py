@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cachecluster.api import names
-from cachecluster.api.spec import CacheClusterSpec, EngineVersion
+from cachecluster.api.spec import CacheClusterSpec, EngineVersion, PersistenceMode
 from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import members_by_shard, present_members
@@ -133,6 +133,7 @@ async def gather(
             deps.operator_namespace,
             passwords,
             _formed(topology),
+            _histories(topology, spec),
             present,
             restarted,
             earlier,
@@ -184,6 +185,14 @@ def _formed(topology: Topology) -> dict[int, SlotSet]:
         if shard.formed | serving and (shard.formed or not shard.slots - serving):
             formed[shard.index] = shard.formed | serving
     return formed
+
+
+def _histories(topology: Topology, spec: CacheClusterSpec) -> dict[int, str]:
+    """The replication history that each primary serves, as far as its snapshots will tell that they belong to it."""
+    if spec.persistence_mode is not PersistenceMode.SNAPSHOT:
+        return {}
+    heads = ((s, s.primary.node if s.primary is not None else None) for s in topology.shards)
+    return {s.index: node.replication_id if node is not None else s.history for s, node in heads}
 
 
 async def _unlabelled(

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from cachecluster.api import names
+from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.access import differing
 from cachecluster.domain.actions import (
     AssignSlots,
@@ -156,7 +157,9 @@ async def promote(action: Promote, context: Context) -> None:
 
 
 def _is_over(lost: Lost, link: ReplicaLink) -> bool:
-    """Nothing more comes from the primary, and what came was complete."""
+    """Nothing more comes from the primary, and what came was complete. With older data it is kept from sending any."""
+    if lost.cause is FailoverCause.OLDER_DATA:
+        return not link.up and not link.sync_in_progress
     return link.ever_synced and (not link.up or (lost.unheard and has_fallen_silent(link)))
 
 

@@ -7,8 +7,9 @@ from random import Random
 from cachecluster.api import names
 from cachecluster.domain.memory import MAXMEMORY_PERCENT, PARAMETER
 from cachecluster.domain.parameter_defaults import DEFAULTS
+from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine import commands
-from tests.simulation.engine.disk import Disk, Dump, NodesConf
+from tests.simulation.engine.disk import Disk, Dump, NodesConf, SavedRow
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Node
 from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, NO_USERS_EXIT, Environment, digest
@@ -85,7 +86,7 @@ class Startup:
             self._run(quarantined=True)
         elif not conf.mine.primary or not conf.mine.slots:
             self._run(quarantined=conf.mine.primary)
-        elif not any(r.primary_id == conf.myself for r in conf.rows):
+        elif not any(_in_shard(r, conf) for r in conf.rows):
             self._run(blank=not self._has_data)
         else:
             self._began = self.network.clock.now()
@@ -99,7 +100,7 @@ class Startup:
         waited = self.network.clock.now() - self._began
         if verdict == "answered":
             self._limit = float(self.environment.settings.get("HOLD_SECONDS", "30"))
-        if verdict not in {"moved", "unsynced"} and waited < self._limit:
+        if verdict not in {"moved", "unsynced", "restarted"} and waited < self._limit:
             self._round += 1
             self.network.clock.later(1.05 + 0.1 * self._chance.random(), self._hold, conf)
             return
@@ -109,11 +110,14 @@ class Startup:
             self._run(quarantined=verdict not in {"moved", "unsynced"})
 
     def _judge(self, conf: NodesConf) -> str:
-        replicas = [r for r in conf.rows if r.primary_id == conf.myself]
-        others = [r for r in conf.rows if r.primary_id != conf.myself != r.node_id and not r.noaddr]
+        replicas = [r for r in conf.rows if _in_shard(r, conf)]
+        others = [r for r in conf.rows if not _in_shard(r, conf) and r.node_id != conf.myself and not r.noaddr]
         start = self._round * PEERS_AT_ONCE
         some = [others[(start + i) % len(others)] for i in range(min(PEERS_AT_ONCE, len(others)))]
-        never, answered = set(), False
+        snapshots = self.environment.settings.get("PERSISTENCE") == "Snapshot"
+        never: set[NodeId] = set()
+        stored: set[NodeId] = set()
+        answered = False
         for row in [*(r for r in replicas if not r.noaddr), *some]:
             peer = self.network.listener(self.environment.address.ip, row.address.ip)
             if peer is None or peer.node_id != row.node_id:
@@ -122,9 +126,11 @@ class Startup:
             if self._moved(conf, peer):
                 return "moved"
             if not peer.me.primary and not peer.repl.up and peer.repl.down_since is None:
-                never.add(row.node_id)
+                (stored if peer.keys and snapshots else never).add(row.node_id)
         if all(r.node_id in never for r in replicas):
             return "unsynced"
+        if all(r.node_id in never | stored for r in replicas):
+            return "restarted"
         return "answered" if answered else "silent"
 
     def _moved(self, conf: NodesConf, peer: Node) -> bool:
@@ -154,6 +160,11 @@ class Startup:
             replication_password=digest(environment.replication_password),
         )
         self._started(self.node)
+
+
+def _in_shard(row: SavedRow, conf: NodesConf) -> bool:
+    """It follows us, or led our shard before us and had not told us yet that it follows."""
+    return row.node_id != conf.myself and (row.primary_id == conf.myself or row.shard_id == conf.mine.shard_id)
 
 
 def _bounded(asked: str, limit: int) -> str:

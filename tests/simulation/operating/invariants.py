@@ -138,7 +138,8 @@ class Watch:
         holder = next((n for n in self.living(self.world.owner[node]) if n.node_id == primary_id), None)
         if holder is not None and not holder.quarantined:
             self._promoting_beside(holder, node, kind)
-        if not node.repl.up and node.repl.down_since is None:
+        restarted_with_more = holder is not None and holder.quarantined and _tokens(holder) < _tokens(node)
+        if not node.repl.up and node.repl.down_since is None and not restarted_with_more:
             self.world.violate("S10", f"{kind} on {node.ip}, which has never synced")
 
     def _promoting_beside(self, holder: Node, node: Node, kind: FailoverKind) -> None:
@@ -197,7 +198,7 @@ class Watch:
             self.world.violate("S3", f"{node.ip} is reset although it has slots {node.me.slots}, {node.keys} keys")
 
     def _releasing(self, node: Node) -> None:
-        mine = {t for some in node.tokens.values() for t in some}
+        mine = _tokens(node)
         for other in self.living(self.world.owner[node]):
             if other is not node and not other.quarantined and other.me.slots & node.me.slots:
                 self.world.violate("S10", f"{node.ip} is released although {other.ip} serves its slots")
@@ -279,6 +280,10 @@ class Watch:
             for text in texts:
                 if secret in text:
                     self.world.violate("S12", f"a password shows in {text[:80]}")
+
+
+def _tokens(node: Node) -> set[str]:
+    return {t for some in node.tokens.values() for t in some}
 
 
 def box_persists(box: Sandbox | None) -> bool:

@@ -49,11 +49,15 @@ def spec_of(shards: int = 3, replicas: int = 1, **more: Any) -> CacheClusterSpec
     )
 
 
-def statefulset(shard: int, members: int, *, template: str = "t1", formed: SlotSet = NO_SLOTS) -> Manifest:
+def statefulset(
+    shard: int, members: int, *, template: str = "t1", formed: SlotSet = NO_SLOTS, history: str = ""
+) -> Manifest:
     """The smallest StatefulSet that the policies understand."""
     annotations = {names.ANNOTATION_TEMPLATE: template}
     if formed:
         annotations[names.ANNOTATION_FORMED] = str(formed)
+    if history:
+        annotations[names.ANNOTATION_HISTORY] = history
     container = {"name": names.CONTAINER, "image": f"image-{template}"}
     return {
         "apiVersion": "apps/v1",
@@ -163,6 +167,8 @@ class Cluster:
     formed: bool = True
     recorded: Mapping[int, SlotSet] = field(default_factory=dict)
     """Slots that shards have served, where it is not their usual share."""
+    histories: Mapping[int, str] = field(default_factory=dict)
+    """Replication histories that are written down, of shards that have such."""
     template: str = "t1"
     live_partition: int | None = None
     live_members: int | None = None
@@ -219,7 +225,8 @@ class Cluster:
         return replace(snap, **self.more)
 
     def _live(self, shard: int, members: int, formed: SlotSet) -> Manifest:
-        stored = statefulset(shard, members, template=self.update.removeprefix("rev-"), formed=formed)
+        template, history = self.update.removeprefix("rev-"), self.histories.get(shard, "")
+        stored = statefulset(shard, members, template=template, formed=formed, history=history)
         partition = members if self.live_partition is None else self.live_partition
         return as_live(with_partition(stored, partition), update=self.update, current=self.current)
 

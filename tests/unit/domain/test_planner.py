@@ -282,6 +282,26 @@ class TestQuarantine:
         assert not of_type(cluster, Release)
         assert [a.node.pod for a in of_type(cluster, Promote)] == ["cart-0-1"]
 
+    @pytest.mark.parametrize(
+        ("offset", "recorded", "wins"),
+        [(100, "0-h2", True), (40, "0-h2", False), (100, "0-h3", False), (100, "", False)],
+        ids=["the last history", "but less of it", "another history", "nothing is known"],
+    )
+    def test_s5_a_replica_that_has_restarted_wins_with_more_of_the_last_history(
+        self, offset: int, recorded: str, wins: bool
+    ) -> None:
+        cluster = replace(formed(), histories={0: recorded})
+        cluster = cluster.with_node(0, 0, quarantined=True, offset=50, history="h9", previous_history="h1")
+        cluster = cluster.with_node(0, 1, up=False, down_seconds=-1, offset=offset, history="h2")
+        assert [a.node.pod for a in of_type(cluster, Promote)] == ["cart-0-1"] * wins
+        assert [a.node.pod for a in of_type(cluster, Release)] == ["cart-0-0"] * (not wins)
+
+    @pytest.mark.parametrize(("offset", "wins"), [(100, True), (50, False)])
+    def test_s5_after_restarts_the_offset_decides_within_one_history(self, offset: int, wins: bool) -> None:
+        cluster = formed().with_node(0, 0, quarantined=True, offset=50, history="h9", previous_history="h1")
+        cluster = cluster.with_node(0, 1, up=False, down_seconds=-1, offset=offset)
+        assert [a.node.pod for a in of_type(cluster, Promote)] == ["cart-0-1"] * wins
+
     def test_s10_a_replica_with_another_shards_data_is_not_newer(self) -> None:
         cluster = formed().with_node(0, 0, quarantined=True, offset=50, history="h2", previous_history="h1")
         cluster = cluster.with_node(0, 1, up=False, down_seconds=9, offset=100, strayed_to=2)

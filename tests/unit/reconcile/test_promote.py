@@ -131,6 +131,20 @@ async def test_s10_an_heir_that_is_not_what_it_was_is_not_promoted(changes: dict
     await refuses(Stage(heir=Heir(view(**changes))), "not what it was")
 
 
+@pytest.mark.parametrize(("up", "promoted"), [(False, True), (True, False)])
+async def test_s5_who_has_restarted_with_newer_data_is_promoted_unless_it_has_copied_the_older(
+    up: bool, promoted: bool
+) -> None:
+    stage = Stage(heir=Heir(view(up=up, down_seconds=None if up else -1)))
+    quarantined = Lost(LOST, FailoverCause.OLDER_DATA, "it has older data", "cart-0-0")
+    if promoted:
+        await stage.promote(replace(PROMOTE, lost=quarantined))
+    else:
+        with pytest.raises(Doubt, match="not what it was"):
+            await stage.promote(replace(PROMOTE, lost=quarantined))
+    assert bool(stage.heir.told) is promoted
+
+
 @pytest.mark.parametrize("last_io", [1, 2])
 async def test_s10_an_heir_that_hears_a_silent_primary_again_is_not_promoted(last_io: int) -> None:
     stage = Stage(heir=Heir(view(up=True, down_seconds=None, last_io=last_io)), former=TimeoutError())

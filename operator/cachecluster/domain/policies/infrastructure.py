@@ -15,6 +15,7 @@ from cachecluster.domain.rolled import template_hash
 from cachecluster.domain.snapshot import Manifest, ObjectKey
 
 _FORMED_PATH: Final = f"metadata.annotations.{names.ANNOTATION_FORMED}"
+_HISTORY_PATH: Final = f"metadata.annotations.{names.ANNOTATION_HISTORY}"
 
 
 def generate_passwords(now: Situation) -> Iterator[Verdict]:
@@ -76,6 +77,8 @@ def _repair(desired: Manifest, live: Manifest) -> Iterator[Verdict]:
     where = difference(desired, live)
     if where == _FORMED_PATH:
         yield Do(replacing(desired, live), Reason.RECORDING_SLOTS, f"{key}: recording which slots it serves")
+    elif where == _HISTORY_PATH:
+        yield Do(replacing(desired, live), Reason.RECORDING_HISTORY, f"{key}: recording the history of its data")
     elif where is not None:
         yield Do(replacing(desired, live), Reason.REPAIRING_DRIFT, f"{key} differs at {where}")
 

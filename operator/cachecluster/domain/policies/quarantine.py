@@ -55,11 +55,15 @@ def _judge(now: Situation, shard: Shard, member: Member, view: NodeView) -> Iter
 
 
 def _may_be_newer(now: Situation, shard: Shard, replica: NodeView, primary: NodeView) -> bool:
-    """It followed the primary's earlier process to its end; within one history the offset decides."""
-    if replica.myself.primary_id != primary.node_id or replica.link is None or not replica.link.ever_synced:
+    """It followed the primary's earlier process to its end, or has restarted with a snapshot of what that had. Within
+    one history the offset decides; the shard's last one continues what the primary has loaded (ADR 0017).
+    """
+    if replica.myself.primary_id != primary.node_id or replica.link is None:
         return False
     if has_strayed(now.topology, shard, replica):
         return False
     if replica.replication_id in (primary.replication_id, primary.previous_replication_id):
         return replica.offset > primary.offset
-    return True
+    if replica.link.ever_synced:
+        return True
+    return replica.replication_id == shard.history and replica.offset > primary.offset

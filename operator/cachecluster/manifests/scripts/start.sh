@@ -137,34 +137,44 @@ was_replica() {
     awk '$3 ~ /myself/ && $3 ~ /slave/ { found = 1 } END { exit !found }' "$NODES"
 }
 
-# "replica ID HOST" for each replica of ours, then "other ID HOST" for some of the rest: the next ones in each round.
-peers() {
-    awk -v me="$me" -v round="$1" -v at_once="$PEERS_AT_ONCE" '
-        NF >= 8 && $3 !~ /myself|handshake|noaddr/ {
+# "KIND ID HOST" of every other node; HOST is "-" where no address is known. Of our shard (KIND "replica") is who follows
+# us, and who led it before us and had not told us yet that it follows.
+known_peers() {
+    awk -v me="$me" '
+        function shard(address) { return match(address, /shard-id=[^,]*/) ? substr(address, RSTART, RLENGTH) : "" }
+        NF < 8 || $3 ~ /handshake/ { next }
+        NR == FNR { if ($3 ~ /myself/) ours = shard($2); next }
+        $3 !~ /myself/ {
+            kind = ($4 == me || (ours != "" && shard($2) == ours)) ? "replica" : "other"
             host = $2
             sub(/@.*/, "", host)
             sub(/:[^:]*$/, "", host)
-            if (host == "") next
-            if ($4 == me) print "replica", $1, host
-            else other[n++] = $1 " " host
-        }
-        END {
-            for (i = 0; i < n && i < at_once; i++) print "other", other[(round * at_once + i) % n]
-        }' "$NODES"
+            print kind, $1, (host == "" || $3 ~ /noaddr/ ? "-" : host)
+        }' "$NODES" "$NODES"
 }
 
-# replicas: ids of all our replicas, also of those without an address.
+# Of them, with an address: all of our shard, and some of the rest, the next ones in each round.
+peers() {
+    known_peers | awk -v round="$1" -v at_once="$PEERS_AT_ONCE" '
+        $3 == "-" { next }
+        $1 == "replica" { print; next }
+        { other[n++] = $0 }
+        END { for (i = 0; i < n && i < at_once; i++) print other[(round * at_once + i) % n] }'
+}
+
+# Their ids.
 replicas() {
-    awk -v me="$me" 'NF >= 8 && $4 == me { print $1 }' "$NODES"
+    known_peers | awk '$1 == "replica" { print $2 }'
 }
 
 # examine KIND ID HOST: prints one line "KIND ID MOVED LINK" if the node that answers there is the one we know.
 #   MOVED  yes: all our slots belong to others, by a newer epoch than ours
-#   LINK   never: it has not once been in sync with a primary since its process started; else synced or none
+#   LINK   never: it has not once been in sync with a primary since its process started; stored: the same, but it has
+#          data, from its own snapshot, which may be newer than ours; else synced or none
 # A node that takes our password but is still loading prints "busy ID no none".
 examine() {
-    printf 'CLUSTER MYID\nINFO replication\nCLUSTER NODES\n' | ask "$3" | awk \
-        -v kind="$1" -v id="$2" -v me="$me" -v epoch="$epoch" -v slots="$slots" '
+    printf 'CLUSTER MYID\nINFO replication\nINFO keyspace\nCLUSTER NODES\n' | ask "$3" | awk \
+        -v kind="$1" -v id="$2" -v me="$me" -v epoch="$epoch" -v slots="$slots" -v persistence="$PERSISTENCE" '
         function mark(range, value,    ends, first, last, s) {
             split(range, ends, "-")
             first = ends[1] + 0
@@ -176,6 +186,7 @@ examine() {
         NR == 1 { verified = 1 }
         /^role:slave/ { link = "synced" }
         /^master_link_down_since_seconds:-1/ { link = "never" }
+        /^db[0-9]+:keys=/ && link == "never" && persistence == "Snapshot" { link = "stored" }
         NF >= 9 && $3 ~ /master/ && $1 != me && $7 + 0 > epoch + 0 {
             for (i = 9; i <= NF; i++) if ($i !~ /^\[/) mark($i, "elsewhere")
         }
@@ -204,24 +215,30 @@ ask_peers() {
     }
 }
 
-# Reads the answers of a round; prints "moved", "unsynced" (every replica of ours answers and none has ever been in
-# sync since it started, so none has anything that we lack), "answered" or "silent".
+# Reads the answers of a round; prints "moved", "unsynced" (every replica of ours answers and has neither been in sync
+# since it started nor any data, so none has anything that we lack), "restarted" (the same, but some have snapshots of
+# their own: none can be elected with it), "answered" or "silent".
 judge() {
     cat "$WORK"/* 2>/dev/null | awk -v replicas="$(replicas | tr '\n' ' ')" '
         $3 == "yes" { moved = 1 }
         $1 == "replica" { link[$2] = $4 }
         END {
-            unsynced = 1
+            unsynced = restarted = 1
             n = split(replicas, ids, " ")
-            for (i = 1; i <= n; i++) if (link[ids[i]] != "never") unsynced = 0
+            for (i = 1; i <= n; i++) {
+                if (link[ids[i]] != "never") unsynced = 0
+                if (link[ids[i]] !~ /^(never|stored)$/) restarted = 0
+            }
             if (moved) print "moved"
             else if (unsynced) print "unsynced"
+            else if (restarted) print "restarted"
             else if (NR) print "answered"
             else print "silent"
         }'
 }
 
-# Waits, with the engine down, until it is clear what became of our slots. Sets verdict to moved, unsynced or unclear.
+# Waits, with the engine down, until it is clear what became of our slots. Sets verdict to moved, unsynced, restarted or
+# unclear.
 hold() {
     say "this node was a primary (id $me, slots$slots) with replicas; held back for at most $HOLD_SECONDS s" \
         "while they may elect a new one"
@@ -234,7 +251,7 @@ hold() {
         verdict=$(judge)
         waited=$(($(uptime_seconds) - began))
         case $verdict in
-            moved | unsynced) return ;;
+            moved | unsynced | restarted) return ;;
             answered) limit=$HOLD_SECONDS ;;
         esac
         if [ "$waited" -ge "$limit" ]; then
@@ -260,11 +277,14 @@ start_former_primary() {
     case $verdict in
         moved) reason="after $waited s another node owns its slots" ;;
         unsynced) reason="no replica has been in sync since it started, none has newer data" ;;
+        restarted) reason="replicas have restarted as well, with snapshots of their own" ;;
         *) reason="after $waited s no other node has taken its slots over" ;;
     esac
     has_data || start_blank "its memory is gone; $reason"
-    [ "$verdict" != unclear ] || start_quarantined "$reason"
-    start_normally "$reason"
+    case $verdict in
+        moved | unsynced) start_normally "$reason" ;;
+        *) start_quarantined "$reason" ;;
+    esac
 }
 
 check_volume
