@@ -173,6 +173,7 @@ async def test_either_end_may_die_at_any_step(
     await asyncio.gather(*(at(*moment) for moment in (*MOMENTS, ("set_slots NODE", handing_over))))
 
 
+@EVERY_ENGINE
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # redis-py leaves nodes unclosed
 async def test_clients_that_follow_redirects_notice_nothing(fleet: Nodes) -> None:
     """They try nothing twice: every error is noticed. Slots move to and fro until each key has been written often."""
