@@ -45,8 +45,8 @@ unit: ## Pure tests, in seconds
 simulate: ## Fault schedules in the simulated world: SEEDS=1000
 	$(PYTEST) -n auto tests/simulation --seeds $(SEEDS)
 
-engines: ## Real engine processes
-	$(PYTEST) -n 2 tests/engines
+engines: ## Real engine processes, more at once than there are processors: tests mostly wait
+	$(PYTEST) -n 6 --maxschedchunk 1 tests/engines
 
 apiserver: ## A real API server
 	$(PYTEST) tests/apiserver
