@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -347,10 +348,12 @@ class World:
     def assert_writes_kept(self, ref: ClusterRef) -> None:
         """Every acknowledged write that some copy survived is at its slot's owner, once."""
         nodes = [b.node for b in self.boxes(ref.name) if b.node is not None and b.node.me.primary]
+        owned = ((slot, some) for n in nodes for slot, some in n.tokens.items() if slot in n.me.slots)
+        stored = Counter((slot, token) for slot, some in owned for token in some)
         for token, slot in self.history.acked.items():
-            stored = sum(n.tokens.get(slot, ()).count(token) for n in nodes if slot in n.me.slots)
-            if stored != (0 if token in self.history.lost else 1):
-                raise AssertionError(self.report(f"{token} of slot {slot} is stored {stored} times"))
+            times = stored[slot, token]
+            if times != (0 if token in self.history.lost else 1):
+                raise AssertionError(self.report(f"{token} of slot {slot} is stored {times} times"))
 
     def check(self) -> None:
         """Raise if a rule has been broken so far."""
