@@ -11,6 +11,7 @@ from e2e.recorder import Recorder
 
 KEYS = 300_000
 CHANGE_SECONDS = 900.0
+IDLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class Change:
 
 
 def measure(installation: Installation, namespace: str) -> list[Change]:
-    """3 to 4 shards and back with keys in them, then a rolling restart."""
+    """Nothing for a while, as the measure of the writers themselves; 3 to 4 shards and back with keys in them; then a
+    rolling restart.
+    """
     cluster = Cluster(installation.kube, namespace, "living")
     cluster.apply(small_spec(resources={"limits": {"memory": "512Mi"}}))
     cluster.until_whole()
@@ -41,6 +44,7 @@ def measure(installation: Installation, namespace: str) -> list[Change]:
         "metadata": {"annotations": {"cachecluster.dev/restarted-at": "2026-01-01T00:00:00Z"}}
     }
     changes = [
+        _idle(recorder),
         _change(cluster, recorder, f"3 → 4 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 4}}}, new_pods=2),
         _change(cluster, recorder, f"4 → 3 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 3}}}, new_pods=0),
         _change(cluster, recorder, "rolling restart, 6 pods", restart, new_pods=6),
@@ -48,6 +52,13 @@ def measure(installation: Installation, namespace: str) -> list[Change]:
     assert application.loaded(KEYS) == KEYS, "keys are missing"
     cluster.delete()
     return changes
+
+
+def _idle(recorder: Recorder) -> Change:
+    with recorder.writing():
+        time.sleep(IDLE_SECONDS)
+    recorder.history.assert_nothing_lost()
+    return _row("none, for comparison", IDLE_SECONDS, 0.0, recorder)
 
 
 def _change(cluster: Cluster, recorder: Recorder, what: str, patch: Mapping[str, object], *, new_pods: int) -> Change:
@@ -67,10 +78,14 @@ def _change(cluster: Cluster, recorder: Recorder, what: str, patch: Mapping[str,
         ended = time.monotonic()
     recorder.history.assert_nothing_lost()
     last_pod = max(running.values(), default=began)
+    return _row(what, ended - began, ended - last_pod, recorder)
+
+
+def _row(what: str, seconds: float, after_last_pod: float, recorder: Recorder) -> Change:
     return Change(
         what,
-        round(1000 * (ended - began)),
-        round(1000 * (ended - last_pod)),
+        round(1000 * seconds),
+        round(1000 * after_last_pod),
         recorder.history.failed,
         recorder.history.acked,
         recorder.history.longest_gap_milliseconds,

@@ -41,7 +41,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         "## Changes of a living cluster\n\n"
         "Valkey 8.1, 3 shards with one replica each, on Kubernetes, under recording writers in every zone. No "
         "acknowledged write was lost (that is asserted). The gap is the longest time in which one of the writers could "
-        "neither read nor write some shard.\n\n"
+        "neither read nor write some shard; what it is while nothing changes is the machine's and the writers' own.\n\n"
         "| Change | Time | After the last new pod ran | Writes | Failed | Longest gap |\n|---|---|---|---|---|---|\n"
         f"{changes}\n\n"
         "Targets: 3 → 4 shards 15000 ms after the last new pod ran, 0 failed; gaps 100 ms.\n\n"

@@ -148,7 +148,7 @@ class Model:
                 case "forget":
                     commands.forget(node, other_id)
                 case "add_slots":
-                    commands.add_slots(node, SlotSet(((0, 3),)))
+                    commands.add_slots(node, SlotSet.from_ranges([(0, 3)]))
                 case "epoch":
                     commands.set_config_epoch(node, 77)
                 case "meet":

@@ -20,6 +20,14 @@ def test_operations_are_those_of_sets(a: set[int], b: set[int]) -> None:
     assert all(s in left for s in a)
 
 
+@given(st.sets(slots, min_size=20, max_size=60), st.sets(slots, max_size=3), st.sets(slots, max_size=3))
+def test_sets_that_differ_in_a_few_slots(base: set[int], more: set[int], fewer: set[int]) -> None:
+    a, b = base | more, base - fewer
+    left, right = SlotSet.of(a), SlotSet.of(b)
+    for found, expected in ((left - right, a - b), (right - left, b - a), (left & right, a & b), (left | right, a | b)):
+        assert found == SlotSet.of(expected)
+
+
 @given(sets)
 def test_equal_sets_are_equal_values(a: set[int]) -> None:
     assert SlotSet.of(a) == SlotSet.of(sorted(a, reverse=True))

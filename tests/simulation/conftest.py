@@ -1,5 +1,6 @@
 """How many schedules to run, and how to replay one: ``--seeds N``, ``--seed K``."""
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Our mark."""
     config.addinivalue_line("markers", "share(fraction): run only this fraction of --seeds schedules")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, Final
 
+import pytest
+
 from cachecluster.api import names
 from tests.simulation import events
 from tests.simulation.conftest import Seeds
@@ -121,6 +123,7 @@ def _worlds(seeds: Seeds) -> Iterator[tuple[int, int]]:
         yield first, min(first + PER_WORLD, seeds.last)
 
 
+@pytest.mark.share(0.3)
 def test_random_edits_converge_and_lose_nothing(seeds: Seeds) -> None:
     for first, last in _worlds(seeds):
         with World(f"edits {first}") as world:

@@ -220,7 +220,7 @@ def test_a_roll_goes_on_after_a_resize_and_one_that_is_taken_back_leaves_no_trac
     assert revisions == current
 
 
-@pytest.mark.share(0.2)
+@pytest.mark.share(0.1)
 def test_any_schedule_of_limits_and_faults_converges(seeds: Seeds) -> None:
     for seed in seeds:
         with World(f"resizing {seed}") as world:
@@ -241,7 +241,7 @@ def test_any_schedule_of_limits_and_faults_converges(seeds: Seeds) -> None:
             assert not world.watch.losses
 
 
-@pytest.mark.share(0.1)
+@pytest.mark.share(0.05)
 def test_limits_images_and_obstacles_in_any_order_converge(seeds: Seeds) -> None:
     for seed in seeds:
         with World(f"resizing and rolling {seed}") as world:

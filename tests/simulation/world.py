@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -127,29 +129,28 @@ class World:
     def _add_finalizer(self, ref: ClusterRef) -> None:
         if self.exists(ref) and "deletionTimestamp" not in self.cluster(ref)["metadata"]:
             body = self.cluster(ref)
-            body["metadata"]["finalizers"] = [names.FINALIZER]
-            self.store.update(body)
+            self.store.update({**body, "metadata": {**body["metadata"], "finalizers": [names.FINALIZER]}})
 
     def cluster(self, ref: ClusterRef) -> Object:
-        """The CacheCluster as it is now."""
+        """The CacheCluster as it is now, only to be read."""
         return self.server.read(names.KIND, ref.namespace, ref.name)
 
     def edit(self, ref: ClusterRef, change: Callable[[dict[str, Any]], None]) -> None:
         """A user edits the spec."""
         body = self.cluster(ref)
-        change(body["spec"])
-        self.note(f"user edits the spec: {body['spec']}")
-        self.store.update(body)
+        spec = deepcopy(body["spec"])
+        change(spec)
+        self.note(f"user edits the spec: {spec}")
+        self.store.update({**body, "spec": spec})
 
     def annotate(self, ref: ClusterRef, key: str, value: str | None) -> None:
         """A user annotates the CacheCluster; None takes the annotation away."""
         body = self.cluster(ref)
-        annotations = body["metadata"].setdefault("annotations", {})
-        annotations.pop(key, None)
+        annotations = {k: v for k, v in body["metadata"].get("annotations", {}).items() if k != key}
         if value is not None:
             annotations[key] = value
         self.note(f"user annotates: {key}={value}")
-        self.store.update(body)
+        self.store.update({**body, "metadata": {**body["metadata"], "annotations": annotations}})
 
     def accept_loss(self, ref: ClusterRef) -> None:
         """The user allows that nodes restart whose data exists nowhere else, as the message asks for it."""
@@ -171,7 +172,7 @@ class World:
 
     def exists(self, ref: ClusterRef) -> bool:
         """The CacheCluster itself, not one that came later under its name."""
-        body = self.store.get(Key(names.KIND, ref.namespace, ref.name))
+        body = self.store.look(Key(names.KIND, ref.namespace, ref.name))
         return body is not None and body["metadata"]["uid"] == ref.uid
 
     def is_empty(self, cluster: str) -> bool:
@@ -181,7 +182,7 @@ class World:
 
     def cluster_of(self, box: Sandbox) -> str:
         """Name of the cluster that a sandbox belongs to."""
-        pod = self.store.get(box.key)
+        pod = self.store.look(box.key)
         return str(pod["metadata"]["labels"][names.LABEL_CLUSTER]) if pod is not None else box.key.name.split("-")[0]
 
     def boxes(self, cluster: str) -> list[Sandbox]:
@@ -347,10 +348,12 @@ class World:
     def assert_writes_kept(self, ref: ClusterRef) -> None:
         """Every acknowledged write that some copy survived is at its slot's owner, once."""
         nodes = [b.node for b in self.boxes(ref.name) if b.node is not None and b.node.me.primary]
+        owned = ((slot, some) for n in nodes for slot, some in n.tokens.items() if slot in n.me.slots)
+        stored = Counter((slot, token) for slot, some in owned for token in some)
         for token, slot in self.history.acked.items():
-            stored = sum(n.tokens.get(slot, ()).count(token) for n in nodes if slot in n.me.slots)
-            if stored != (0 if token in self.history.lost else 1):
-                raise AssertionError(self.report(f"{token} of slot {slot} is stored {stored} times"))
+            times = stored[slot, token]
+            if times != (0 if token in self.history.lost else 1):
+                raise AssertionError(self.report(f"{token} of slot {slot} is stored {times} times"))
 
     def check(self) -> None:
         """Raise if a rule has been broken so far."""

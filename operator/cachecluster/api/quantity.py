@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 from typing import Final
 
@@ -29,6 +30,7 @@ _MAX_LENGTH: Final = 64
 _MAX_EXPONENT: Final = 30
 
 
+@lru_cache(maxsize=1024)
 def exact(text: str | int) -> Fraction:
     """Value of a quantity in its base unit (bytes, cores); raises ValueError.
 

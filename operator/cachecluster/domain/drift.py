@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.snapshot import Manifest, ObjectKey, Snapshot
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def key_of(manifest: Manifest) -> ObjectKey:
@@ -16,12 +18,12 @@ def key_of(manifest: Manifest) -> ObjectKey:
 
 def desired_object(snap: Snapshot, key: ObjectKey) -> Manifest | None:
     """The child as the spec asks for it, None if it does not ask for it."""
-    return next((m for m in snap.desired if key_of(m) == key), None)
+    return snap.desired_by_key.get(key)
 
 
 def fingerprint(value: Any) -> str:
     """SHA-256 of the canonical JSON of ``value``."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()
 
 
 def stamped(manifest: Manifest) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_types import normal
 from cachecluster.domain.parameters import TWINS
 from cachecluster.domain.snapshot import Manifest, NodeView, Pod
+from cachecluster.domain.topology import Member
 
 FILE: Final = "live.conf"
 """Key of the ConfigMap, and name of the file that valkey.conf includes."""
@@ -93,15 +94,19 @@ def lacking(values: Mapping[str, str], view: NodeView) -> dict[str, str]:
     }
 
 
-def outstanding(spec: CacheClusterSpec, remembered: Collection[str], view: NodeView, pod: Pod) -> dict[str, str]:
-    """What the node in ``pod`` has still to be told.
+def outstanding(
+    spec: CacheClusterSpec, remembered: Collection[str], members: Iterable[Member]
+) -> Iterator[tuple[Member, dict[str, str]]]:
+    """What each node of the spec's release family that answers has still to be told.
 
     Without those that only are remembered and that its build does not know: nobody can have set them there.
     """
-    asked = wanted(spec)
-    own = {PARAMETER: str(maxmemory_of(spec, pod))}
-    missing = lacking(wanted(spec, remembered) | own, view)
-    return {name: value for name, value in missing.items() if name in asked or name in view.parameters}
+    asked, everything = wanted(spec), wanted(spec, remembered)
+    for member in members:
+        view = member.node
+        if view is not None and same_family(view, spec.version):
+            missing = lacking(everything | {PARAMETER: str(maxmemory_of(spec, member.pod))}, view)
+            yield member, {n: value for n, value in missing.items() if n in asked or n in view.parameters}
 
 
 def same_family(view: NodeView, version: EngineVersion) -> bool:

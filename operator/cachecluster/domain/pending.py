@@ -5,7 +5,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
-from cachecluster.domain.drift import desired_object, in_force, key_of
+from cachecluster.domain.drift import desired_object, in_force
 from cachecluster.domain.live_parameters import outstanding, present_name, remembered, same_family, values_in
 from cachecluster.domain.memory import PARAMETER
 from cachecluster.domain.parameters import settable
@@ -20,11 +20,10 @@ CONFIG_FILE: Final = "valkey.conf"
 
 def outdated(snap: Snapshot, topology: Topology) -> list[Member]:
     """Members whose pod does not run the wanted template."""
-    desired = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
     found: list[Member] = []
     for shard in topology.shards:
         key = ObjectKey("StatefulSet", shard.name)
-        live, target = snap.children.get(key), desired.get(key)
+        live, target = snap.children.get(key), desired_object(snap, key)
         current = live is not None and target is not None and template_hash(live) == template_hash(target)
         update = live.get("status", {}).get("updateRevision", "") if live is not None else ""
         found += [m for m in shard.members if not current or m.pod.revision != update]
@@ -34,9 +33,8 @@ def outdated(snap: Snapshot, topology: Topology) -> list[Member]:
 def are_resized(snap: Snapshot, topology: Topology, members: Collection[Member]) -> bool:
     """All of them get what they lack while they run."""
     shards = {s.index: s for s in topology.shards}
-    sets = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
     for member in members:
-        target = sets.get(ObjectKey("StatefulSet", shards[member.pod.shard].name))
+        target = desired_object(snap, ObjectKey("StatefulSet", shards[member.pod.shard].name))
         if target is None or not can_resize(snap, shards[member.pod.shard], member, target["spec"]["template"]):
             return False
     return bool(members)
@@ -49,10 +47,7 @@ def unset_parameters(snap: Snapshot, topology: Topology) -> tuple[str, ...]:
     key = ObjectKey("ConfigMap", names.live_config_map(snap.ref.name, snap.spec.version))
     live = snap.children.get(key)
     once_set = remembered(live, snap.pods, key.name, snap.spec.version)
-    found: set[str] = set()
-    for member in topology.members:
-        if member.node is not None and same_family(member.node, snap.spec.version):
-            found |= outstanding(snap.spec, once_set, member.node, member.pod).keys()
+    found = {name for _, missing in outstanding(snap.spec, once_set, topology.members) for name in missing}
     desired = desired_object(snap, key)
     if live is not None and desired is not None:
         found |= {name for name, _ in values_in(desired).items() ^ values_in(live).items()}
@@ -72,9 +67,9 @@ def pending_modifications(snap: Snapshot, topology: Topology) -> list[str]:
     found = {"resources" if name == PARAMETER else f"parameters.{name}" for name in unset}
     if growing(snap, topology):
         found.add("persistence.size")
-    sets = {key_of(m): m for m in snap.desired if m["kind"] == "StatefulSet"}
     for member in outdated(snap, topology):
-        target = sets.get(ObjectKey("StatefulSet", names.shard_name(snap.ref.name, member.pod.shard)))
+        key = ObjectKey("StatefulSet", names.shard_name(snap.ref.name, member.pod.shard))
+        target = desired_object(snap, key)
         if target is not None and member.pod.shape is not None:
             found |= set(_differences(snap, snap.spec, member, member.pod.shape, target["spec"]["template"]))
     return sorted(found)

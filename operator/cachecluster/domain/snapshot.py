@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NewType
 
 from cachecluster.api.spec import CacheClusterSpec
@@ -409,6 +410,11 @@ class Snapshot:
     """
     lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
     """What the failure detector has seen to end."""
+
+    @cached_property
+    def desired_by_key(self) -> Mapping[ObjectKey, Manifest]:
+        """``desired`` by kind and name."""
+        return {ObjectKey(m["kind"], m["metadata"]["name"]): m for m in self.desired}
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

@@ -1,7 +1,7 @@
 """Who is who: pods, nodes, shards and slot owners put together from a snapshot's many partial views."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -180,16 +180,18 @@ def observe(snap: Snapshot) -> Topology:
     planned = dict(zip(layout.wanted, share(len(layout.wanted)), strict=True)) if layout.wanted else {}
     annotated = {index: _formed(snap, names.shard_name(snap.ref.name, index)) for index in layout.members}
     recorded = union(annotated.values())
+    everybody = _members_by_shard(snap, layout.zone_key)
+    serving = {
+        index: union(owners.get(m.node.node_id, NO_SLOTS) for m in members if m.node is not None)
+        for index, members in everybody.items()
+    }
+    served, contested = union(serving.values()), _in_several(serving.values())
     shards = []
     for index, expected in layout.members.items():
-        members = tuple(
-            Member(pod, snap.views.get(pod.name), _zone(snap, pod, layout.zone_key))
-            for pod in sorted(snap.pods, key=lambda p: p.ordinal)
-            if pod.shard == index
-        )
+        members = tuple(everybody.get(index, ()))
         owning = [m for m in members if m.serving and m.node is not None and owners.get(m.node.node_id)]
         primary = max(owning, key=lambda m: len(owners[m.target.node_id]), default=None)
-        elsewhere = union(owners.get(v.node_id, NO_SLOTS) for v in _views_of_others(snap, index))
+        elsewhere = (served - serving.get(index, NO_SLOTS)) | contested
         formed = annotated[index] - elsewhere
         slots = formed | (planned.get(index, NO_SLOTS) - recorded)
         shard = Shard(
@@ -208,10 +210,21 @@ def observe(snap: Snapshot) -> Topology:
     return Topology(tuple(shards), owners, epochs)
 
 
-def _views_of_others(snap: Snapshot, shard: int) -> Iterator[NodeView]:
-    """What the nodes of all other shards say."""
-    pods = (pod.name for pod in snap.pods if pod.shard != shard)
-    return (view for name in pods if (view := snap.view(name)) is not None)
+def _members_by_shard(snap: Snapshot, zone_key: str) -> dict[int, list[Member]]:
+    """The members of each shard, in the order of their ordinals."""
+    found: dict[int, list[Member]] = {}
+    for pod in sorted(snap.pods, key=lambda p: p.ordinal):
+        found.setdefault(pod.shard, []).append(Member(pod, snap.views.get(pod.name), _zone(snap, pod, zone_key)))
+    return found
+
+
+def _in_several(sets: Iterable[SlotSet]) -> SlotSet:
+    """Slots that are in more than one of the sets."""
+    once, again = NO_SLOTS, NO_SLOTS
+    for slots in sets:
+        again |= once & slots
+        once |= slots
+    return again
 
 
 def _newcomer(members: Sequence[Member]) -> Member | None:

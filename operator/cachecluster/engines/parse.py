@@ -1,6 +1,7 @@
 """Read what nodes say: INFO and CLUSTER NODES, as text, into values. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from cachecluster.api import names
@@ -81,7 +82,7 @@ def _peer(fields: list[str], now_ms: int) -> Peer:
         config_epoch=int(epoch),
         connected=link == "connected",
         pong_age=None if myself or pong == "0" else max(0.0, (now_ms - int(pong)) / 1000),
-        slots=SlotSet.from_ranges(_ranges(slots)),
+        slots=_slots(",".join(field for field in slots if not field.startswith("["))),
     )
 
 
@@ -104,11 +105,10 @@ def _address(text: str) -> tuple[str, int, int]:
     return ip, int(port), int(bus)
 
 
-def _ranges(fields: list[str]) -> Iterator[tuple[int, int]]:
-    for field in fields:
-        if not field.startswith("["):
-            first, _, last = field.partition("-")
-            yield int(first), int(last or first)
+@lru_cache(maxsize=1024)
+def _slots(text: str) -> SlotSet:
+    """All nodes of a cluster list the same slots: they share one set, however many nodes there are."""
+    return SlotSet.parse(text)
 
 
 def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], users: Iterable[str]) -> NodeView:

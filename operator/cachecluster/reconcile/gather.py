@@ -93,7 +93,8 @@ async def gather(
         deps.kube.list("v1", "Pod", ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}"),
         *(deps.kube.list(v, k, ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}") for v, k in CHILD_KINDS),
     )
-    children = {key_of(o): o for objects in lists for o in objects if not _stray_record(o, ref)}
+    found = ((key_of(o), o) for objects in lists for o in objects)
+    children = {key: o for key, o in found if not _stray_record(key, o, ref)}
     spec = read_spec(body["spec"], ref.name)
     if isinstance(spec, InvalidSpec):
         spec = replace(spec, paused=body["spec"].get("paused") is True)
@@ -158,9 +159,9 @@ async def _cluster(ref: ClusterRef, deps: Senses) -> dict[str, Any]:
     return body
 
 
-def _stray_record(body: Manifest, ref: ClusterRef) -> bool:
+def _stray_record(key: ObjectKey, body: Manifest, ref: ClusterRef) -> bool:
     """What is written down of a StatefulSet of another cluster, or by somebody else, says nothing about ours."""
-    return is_record(key_of(body)) and owner_uid(body) != ref.uid
+    return is_record(key) and owner_uid(body) != ref.uid
 
 
 def _passwords(ref: ClusterRef, children: Mapping[ObjectKey, Manifest]) -> Passwords | None:

@@ -213,14 +213,13 @@ def update_slots(node: "Node", sender: Row, epoch: int, slots: SlotSet) -> None:
 
 def _reopen(node: "Node", sender: Row, gained: SlotSet) -> None:
     """Who has taken a shard over is now the other end of slots on their way from or to it (Valkey >= 8.0)."""
-
-    def successor(peer: NodeId) -> NodeId:
-        row = node.rows.get(peer)
-        return sender.node_id if row is not None and row.shard_id == sender.shard_id else peer
-
-    if gained and node.config.version >= (8, 0):
-        node.migrating = {slot: successor(peer) for slot, peer in node.migrating.items()}
-        node.importing = {slot: successor(peer) for slot, peer in node.importing.items()}
+    if not gained or node.config.version < (8, 0):
+        return
+    rows = (node.rows.get(peer) for peer in {*node.migrating.values(), *node.importing.values()})
+    replaced = {r.node_id for r in rows if r is not None and r is not sender and r.shard_id == sender.shard_id}
+    if replaced:
+        node.migrating = {s: sender.node_id if peer in replaced else peer for s, peer in node.migrating.items()}
+        node.importing = {s: sender.node_id if peer in replaced else peer for s, peer in node.importing.items()}
 
 
 def _correct(node: "Node", sender: Row, message: Packet) -> None:

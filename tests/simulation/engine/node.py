@@ -268,7 +268,7 @@ class Node:
         now = self.now()
         if self.me.primary and not self.state_ok and now - self.started < WRITABLE_DELAY:
             return
-        voters = [r for r in self.rows.values() if r.primary and r.slots.ranges]
+        voters = [r for r in self.rows.values() if r.primary and r.slots]
         reachable = sum(1 for r in voters if not r.fail and not r.pfail)
         ok = reachable >= len(voters) // 2 + 1
         if not ok:
@@ -316,7 +316,8 @@ class Node:
         """Slots of our shard are another's now: what a primary holds of them goes (clusterUpdateSlotsConfigWith)."""
         if not slots:
             return
-        self.migrating = {s: to for s, to in self.migrating.items() if s not in slots}
+        for slot in slots:
+            self.migrating.pop(slot, None)
         atomic.given_up(self, slots)
         if not self.me.primary:
             return

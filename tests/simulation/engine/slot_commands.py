@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cachecluster.domain.slots import NO_SLOTS, SlotSet
+from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import SlotState
 from tests.simulation.engine import bus, replication
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def set_slots(node: "Node", slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
     """CLUSTER SETSLOT for each slot, as a pipeline: one refusal does not keep the others back."""
-    refusals, given = [], NO_SLOTS
+    refusals: list[Refused] = []
+    given: list[int] = []
     for slot in slots:
         try:
             _set_slot(node, slot, state, peer)
@@ -25,9 +26,9 @@ def set_slots(node: "Node", slots: SlotSet, state: SlotState, peer: NodeId | Non
         if state is SlotState.NODE and node.config.version < (8, 1):
             _give(node, SlotSet.of([slot]), peer)
         elif state is SlotState.NODE:  # what comes at once is announced at once (engine-facts §1.3)
-            given |= SlotSet.of([slot])
+            given.append(slot)
     if given:
-        _give(node, given, peer)
+        _give(node, SlotSet.of(given), peer)
     for replica in node.repl.replicas.values():
         if replica.repl.up:
             replication.share_marks(node, replica)
@@ -69,8 +70,9 @@ def _give(node: "Node", slots: SlotSet, to: NodeId | None) -> None:
     for row in node.rows.values():
         row.slots, row.unclaimed = row.slots - slots, row.unclaimed - slots
     owner.slots |= slots
-    expected = [node.importing.pop(slot, None) for slot in slots] if owner is node.me else []
-    for slot in slots:
+    each = list(slots)
+    expected = [node.importing.pop(slot, None) for slot in each] if owner is node.me else []
+    for slot in each:
         node.migrating.pop(slot, None)
     if any(source is not None for source in expected):
         highest = max(node.current_epoch, *(r.config_epoch for r in node.rows.values()))

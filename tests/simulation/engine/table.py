@@ -52,7 +52,7 @@ class Row:
     @property
     def votes(self) -> bool:
         """Primaries with slots decide."""
-        return self.primary and bool(self.slots.ranges)
+        return self.primary and bool(self.slots)
 
     @property
     def flags(self) -> frozenset[str]:

@@ -35,10 +35,10 @@ class Environment:
         files: dict[str, str] = {}
         for volume in pod["spec"].get("volumes", ()):
             if "configMap" in volume:
-                found = store.get(Key("ConfigMap", namespace, volume["configMap"]["name"]))
+                found = store.look(Key("ConfigMap", namespace, volume["configMap"]["name"]))
                 files |= (found or {}).get("data", {})
             if "secret" in volume:
-                found = store.get(Key("Secret", namespace, volume["secret"]["secretName"]))
+                found = store.look(Key("Secret", namespace, volume["secret"]["secretName"]))
                 files |= {k: b64decode(v).decode() for k, v in ((found or {}).get("data") or {}).items()}
         settings = _settings(files.get("valkey.conf", ""))
         live = {name: value.strip('"') for name, value in _settings(files.get("live.conf", "")).items()}

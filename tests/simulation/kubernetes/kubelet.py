@@ -107,12 +107,12 @@ class Kubelets:
         inline = {v["name"] for v in pod["spec"].get("volumes", ())}
         if names.DATA_VOLUME in inline:
             return Disk()
-        claim = self.store.get(Key("PersistentVolumeClaim", key.namespace, f"{names.DATA_VOLUME}-{key.name}"))
+        claim = self.store.look(Key("PersistentVolumeClaim", key.namespace, f"{names.DATA_VOLUME}-{key.name}"))
         volume = claim["metadata"]["uid"] if claim is not None else uid
         return self._volumes.setdefault(volume, Disk())
 
     def _pod(self, box: Sandbox) -> Object | None:
-        pod = self.store.get(box.key)
+        pod = self.store.look(box.key)
         return pod if pod is not None and pod["metadata"]["uid"] == box.uid else None
 
     # -- power -----------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Scheduler:
             self.clock.later(0.01 + 0.05 * self._chance.random(), self._schedule, key, body["metadata"]["uid"])
 
     def _schedule(self, key: Key, uid: str) -> None:
-        pod = self.store.get(key)
+        pod = self.store.look(key)
         if pod is None or pod["metadata"]["uid"] != uid or pod["spec"].get("nodeName"):
             return
         host = self._choose(pod)

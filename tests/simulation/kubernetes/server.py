@@ -28,8 +28,8 @@ class Server:
         """Told what a client is about to delete: kind and name."""
 
     def read(self, kind: str, namespace: str, name: str) -> Object:
-        """GET; raises NotFound."""
-        body = self.store.get(Key(kind, namespace, name))
+        """GET, only to be read; raises NotFound."""
+        body = self.store.look(Key(kind, namespace, name))
         if body is None:
             raise NotFound(f"{kind} {namespace}/{name} not found")
         return body
@@ -45,7 +45,7 @@ class Server:
         """Server-side apply by our manager, forced."""
         body = _encoded(_copy(manifest))
         uid, version = body["metadata"].pop("uid", None), body["metadata"].pop("resourceVersion", None)
-        live = self.store.get(key_of(body))
+        live = self.store.look(key_of(body))
         if live is None:
             if uid is not None:
                 raise Conflict(f"uid mismatch: no existing {body['kind']} {body['metadata']['name']}")
@@ -72,8 +72,8 @@ class Server:
         """PATCH of pods/resize: amounts change; the quality of service class does not, and no amount comes or goes."""
         if "pods/resize" not in self.resources:
             raise NotFound("the server could not find the requested resource")
-        live = self.read("Pod", namespace, name)
-        _same(live, uid)
+        _same(self.read("Pod", namespace, name), uid)
+        live = self.store.get(Key("Pod", namespace, name)) or {}
         found = next(c for c in live["spec"]["containers"] if c["name"] == container)
         before, after = found["resources"], _copy(resources)
         if any(before[k].keys() != after[k].keys() for k in ("limits", "requests")) or name in self.unresizable:
@@ -99,7 +99,7 @@ class Server:
         self, kind: str, namespace: str, name: str, uid: str, resource_version: str | None, *, orphan: bool = False
     ) -> None:
         """DELETE with preconditions; gone already is fine. ``orphan``: what it owns stays."""
-        live = self.store.get(Key(kind, namespace, name))
+        live = self.store.look(Key(kind, namespace, name))
         if live is not None:
             _same(live, uid, resource_version)
             for listener in self.on_delete:
@@ -126,7 +126,7 @@ class Server:
         before, after = (to_bytes(o["spec"]["resources"]["requests"]["storage"]) for o in (live, merged))
         if after < before:
             raise Rejected(f"PersistentVolumeClaim {name} is invalid: field can not be less than previous value")
-        found = self.store.get(Key("StorageClass", "", live["spec"].get("storageClassName", "")))
+        found = self.store.look(Key("StorageClass", "", live["spec"].get("storageClassName", "")))
         if after > before and not (found or {}).get("allowVolumeExpansion"):
             raise Rejected(
                 f"PersistentVolumeClaim {name} is forbidden: only dynamically provisioned pvc can be resized"
@@ -134,7 +134,7 @@ class Server:
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(k): _copy(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_copy(v) for v in value]

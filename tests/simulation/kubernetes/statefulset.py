@@ -45,7 +45,7 @@ class StatefulSets:
 
     def _sync(self, key: Key) -> None:
         self._queued.discard(key)
-        sts = self.store.get(key)
+        sts = self.store.look(key)
         if sts is None or "orphan" in sts["metadata"].get("finalizers", ()):
             return
         update = self._revision(sts, sts["spec"]["template"])
@@ -64,7 +64,7 @@ class StatefulSets:
         """Pods of the right names and labels that nobody controls (ControllerRefManager)."""
         meta, wanted = sts["metadata"], sts["spec"]["selector"]["matchLabels"]
         owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": meta["name"], "uid": meta["uid"]}
-        for key, body in list(self.store.bodies()):
+        for key, body in list(self.store.bodies("ControllerRevision", "Pod")):
             labels, base = body["metadata"].get("labels", {}), key.name.rpartition("-")[0]
             free = not body["metadata"].get("ownerReferences")
             fits = key.namespace == meta["namespace"] and base == meta["name"] and free
@@ -78,7 +78,7 @@ class StatefulSets:
         meta = sts["metadata"]
         pods: dict[int, Object] = {}
         for ordinal in range(sts["spec"]["replicas"]):
-            pod = self.store.get(Key("Pod", meta["namespace"], f"{meta['name']}-{ordinal}"))
+            pod = self.store.look(Key("Pod", meta["namespace"], f"{meta['name']}-{ordinal}"))
             if pod is not None and any(o["uid"] == meta["uid"] for o in pod["metadata"].get("ownerReferences", ())):
                 pods[ordinal] = pod
         return pods
@@ -113,7 +113,7 @@ class StatefulSets:
             if self.store.exists(key):
                 continue
             revision = current if ordinal < partition else update
-            holder = self.store.get(Key("ControllerRevision", meta["namespace"], revision))
+            holder = self.store.look(Key("ControllerRevision", meta["namespace"], revision))
             if holder is not None:
                 self._create(sts, holder["data"], revision, ordinal)
 
@@ -148,9 +148,9 @@ class StatefulSets:
     def _delete_surplus(self, sts: Object) -> None:
         """Pods beyond the number of replicas go, all at once (podManagementPolicy Parallel)."""
         meta = sts["metadata"]
-        for key, pod in self.store.bodies():
+        for key, pod in self.store.bodies("Pod"):
             base, _, ordinal = key.name.rpartition("-")
-            if key.kind != "Pod" or key.namespace != meta["namespace"] or base != meta["name"]:
+            if key.namespace != meta["namespace"] or base != meta["name"]:
                 continue
             if int(ordinal) >= sts["spec"]["replicas"] and "deletionTimestamp" not in pod["metadata"]:
                 for listener in self.on_surplus:
@@ -187,7 +187,7 @@ class StatefulSets:
                 return
 
     def _report(self, sts: Object, pods: dict[int, Object], current: str, update: str) -> None:
-        live = self.store.get(key_of(sts))
+        live = self.store.look(key_of(sts))
         if live is None or live["metadata"]["uid"] != sts["metadata"]["uid"]:
             return
         replicas = sts["spec"]["replicas"]
@@ -196,7 +196,7 @@ class StatefulSets:
         healthy = sum(ready(p) for p in pods.values())
         if revisions.count(update) == replicas and healthy == replicas == len(pods):
             current = update
-        live["status"] = {
+        status = {
             "observedGeneration": sts["metadata"]["generation"],
             "replicas": len(pods),
             "readyReplicas": healthy,
@@ -205,7 +205,7 @@ class StatefulSets:
             "currentRevision": current,
             "updateRevision": update,
         }
-        self.store.update(live)
+        self.store.update({**live, "status": status})
 
 
 def _completed(spec: Object) -> Object:

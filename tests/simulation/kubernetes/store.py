@@ -26,7 +26,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored version. The body is kept packed, so that everybody who may change it gets a copy of their own."""
+    """One stored version. The body is kept packed, so that whoever may change it gets a copy of their own."""
 
     packed: bytes
     labels: dict[str, str]
@@ -42,7 +42,7 @@ class Entry:
 
     @cached_property
     def shared(self) -> Object:
-        """One copy for all who only read: the operator, whose snapshots are frozen."""
+        """One copy for all who only read."""
         return self.body
 
     @property
@@ -77,9 +77,14 @@ class Store:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, key: Key) -> Object | None:
-        """A copy of the object."""
+        """A copy of the object, for who changes it."""
         entry = self._tables.get((key.kind, key.namespace), {}).get(key.name)
         return entry.body if entry is not None else None
+
+    def look(self, key: Key) -> Object | None:
+        """The object, only to be read."""
+        entry = self._tables.get((key.kind, key.namespace), {}).get(key.name)
+        return entry.shared if entry is not None else None
 
     def exists(self, key: Key) -> bool:
         """Whether there is such an object."""
@@ -99,11 +104,12 @@ class Store:
         """Objects of which somebody who was only to read them has changed the shared copy."""
         return [f"{k[0]} {name}" for k, t in self._tables.items() for name, e in t.items() if not e.intact]
 
-    def bodies(self) -> Iterator[tuple[Key, Object]]:
-        """Everything."""
+    def bodies(self, *kinds: str) -> Iterator[tuple[Key, Object]]:
+        """Everything, or all of some kinds, only to be read."""
         for (kind, namespace), table in sorted(self._tables.items()):
-            for name, entry in sorted(table.items()):
-                yield Key(kind, namespace, name), entry.body
+            if not kinds or kind in kinds:
+                for name, entry in sorted(table.items()):
+                    yield Key(kind, namespace, name), entry.shared
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -117,8 +123,8 @@ class Store:
 
     def update(self, body: Object) -> Object:
         """A changed object: a new version, and a new generation if its spec has changed."""
-        key = key_of(body)
-        before = self.get(key)
+        key, body = key_of(body), {**body, "metadata": dict(body["metadata"])}
+        before = self.look(key)
         if before is None:
             raise KeyError(key)
         ignored = {"resourceVersion", "generation"}
@@ -140,7 +146,7 @@ class Store:
         entry = Entry(marshal.dumps(body), dict(meta.get("labels", {})), meta["uid"], owners)
         self._tables.setdefault((key.kind, key.namespace), {})[key.name] = entry
         self._tell(key, body)
-        return entry.body
+        return entry.shared
 
     def _remember(self, key: Key) -> None:
         place = (key.kind, key.namespace)
@@ -175,7 +181,7 @@ class Store:
                 self.update({**body, "metadata": {**body["metadata"], "ownerReferences": kept}})
                 self.clock.later(0.01 + 0.05 * self._chance.random(), self._free, key, uid)
                 return
-        owner = self.get(key)
+        owner = self.look(key)
         if owner is not None and owner["metadata"]["uid"] == uid:
             self.remove(key)
 

@@ -34,7 +34,7 @@ class Resizer:
             self.clock.later(1.0 + 3.0 * self._chance.random(), self._grow, key)
 
     def _grow(self, key: Key) -> None:
-        body = self.store.get(key)
+        body = self.store.look(key)
         if body is not None and _asked(body) != _given(body):
             self.store.update({**body, "status": {**body["status"], "capacity": _asked(body)}})
 

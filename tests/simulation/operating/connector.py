@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import lru_cache
 
 from cachecluster.api import names
-from cachecluster.domain.access import read_users
+from cachecluster.domain.access import Rights, read_users
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.domain.snapshot import Ending, NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
@@ -65,11 +66,17 @@ def view_of(node: Node) -> NodeView:
         cluster_state_ok=node.state_ok,
         current_epoch=node.current_epoch,
         quarantined=node.quarantined,
-        users=read_users(node.users.values()),
+        users=_users(tuple(node.users.values())),
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
         migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),
         importing=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.importing.items())),
     )
+
+
+@lru_cache(maxsize=64)
+def _users(lines: tuple[str, ...]) -> Mapping[str, Rights]:
+    """All nodes of a cluster have the same users nearly always."""
+    return read_users(lines)
 
 
 def _peer(node: Node, row: Row, now: float) -> Peer:

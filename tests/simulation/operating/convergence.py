@@ -49,33 +49,33 @@ def unconverged(world: "World", ref: ClusterRef) -> Iterator[str]:
     for node in nodes:
         yield from _node_problems(node, nodes)
     yield from _slot_problems(nodes, topology["shards"])
-    yield from _parameter_problems(nodes, CacheClusterSpec.parse(body["spec"]))
+    spec = CacheClusterSpec.parse(body["spec"])
+    yield from _parameter_problems(nodes, spec)
     yield from _volume_problems(world, ref)
     yield from _memory_problems(world, ref, boxes)
     yield from _wrong_labels(world, boxes)
-    yield from _absent_children(world, ref)
+    yield from _absent_children(world, ref, spec)
 
 
 def _wrong_labels(world: "World", boxes: list[Sandbox]) -> list[str]:
     """Budgets count primaries and replicas by these labels."""
     wrong = []
     for box in boxes:
-        pod = world.store.get(box.key)
+        pod = world.store.look(box.key)
         role = pod["metadata"]["labels"].get(names.LABEL_ROLE) if pod is not None else None
         if box.node is not None and role != (Role.PRIMARY if box.node.me.primary else Role.REPLICA):
             wrong.append(f"{box.key.name} is labelled {role}")
     return wrong
 
 
-def _absent_children(world: "World", ref: ClusterRef) -> list[str]:
+def _absent_children(world: "World", ref: ClusterRef, spec: CacheClusterSpec) -> list[str]:
     """Objects that the spec asks for; an operator that was told of a deletion by a stale list notices at its resync."""
-    spec = CacheClusterSpec.parse(world.cluster(ref)["spec"])
-    secret = world.store.get(Key("Secret", ref.namespace, names.system_secret(ref.name)))
+    secret = world.store.look(Key("Secret", ref.namespace, names.system_secret(ref.name)))
     if secret is None:
         return [f"Secret {names.system_secret(ref.name)} does not exist"]
     facts = Facts(ref, world.operator_namespace, Passwords.from_secret(secret))
     wanted = [Key(m["kind"], ref.namespace, m["metadata"]["name"]) for m in build(spec, facts)]
-    return [f"{key.kind} {key.name} does not exist" for key in wanted if world.store.get(key) is None]
+    return [f"{key.kind} {key.name} does not exist" for key in wanted if not world.store.exists(key)]
 
 
 def _node_problems(node: Node, nodes: list[Node]) -> list[str]:

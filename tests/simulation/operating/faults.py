@@ -81,8 +81,9 @@ class Interference:
         self._frozen_until = until
 
     async def _travel(self) -> None:
-        await asyncio.sleep(0.0005 + 0.003 * self.chance.random())
-        await self._thaw()
+        await self.clock.sleep(0.0005 + 0.003 * self.chance.random())
+        if self._frozen_until:
+            await self._thaw()
         self._alive()
 
     async def _thaw(self) -> None:

@@ -241,16 +241,16 @@ class Watch:
             self._deleting_set(name)
         if kind != "ConfigMap":
             return
-        for key, body in self.world.store.bodies():
+        for key, body in self.world.store.bodies("Pod", "ControllerRevision"):
             template = body.get("data", {}) if key.kind == "ControllerRevision" else body
-            volumes = template.get("spec", {}).get("volumes", ()) if key.kind in {"Pod", "ControllerRevision"} else ()
+            volumes = template.get("spec", {}).get("volumes", ())
             used = any(v.get("configMap", {}).get("name") == name for v in volumes)
             if used and (key.kind == "Pod" or self._is_current(key)):
                 self.world.violate("S11", f"ConfigMap {name} goes although {key.kind} {key.name} needs it")
 
     def _deleting_set(self, name: str) -> None:
         """What the shard has served must be written down elsewhere, unless the whole cluster goes."""
-        found = {(k.kind, k.name): b for k, b in self.world.store.bodies()}
+        found = {(k.kind, k.name): b for k, b in self.world.store.bodies("StatefulSet", "ConfigMap", names.KIND)}
         body, record = found["StatefulSet", name], found.get(("ConfigMap", f"{name}-record"), {})
         formed = body["metadata"].get("annotations", {}).get(names.ANNOTATION_FORMED, "")
         owner = found.get((names.KIND, name.rpartition("-")[0]), {"metadata": {"deletionTimestamp": "gone"}})

@@ -102,10 +102,9 @@ class Operator:
 
     def _let_go(self) -> None:
         """The framework removes its finalizer from a deleted CacheCluster once its task has ended."""
-        body = self.world.store.get(Key(names.KIND, self.ref.namespace, self.ref.name))
+        body = self.world.store.look(Key(names.KIND, self.ref.namespace, self.ref.name))
         if body is not None and body["metadata"]["uid"] == self.ref.uid and "deletionTimestamp" in body["metadata"]:
-            body["metadata"]["finalizers"] = []
-            self.world.store.update(body)
+            self.world.store.update({**body, "metadata": {**body["metadata"], "finalizers": []}})
 
     def end(self) -> None:
         """The process is gone."""

@@ -13,7 +13,8 @@ from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_names import IMMUTABLE
 from cachecluster.domain.parameter_types import TYPES, normal
 from cachecluster.domain.parameters import TWINS, settable
-from cachecluster.domain.snapshot import NodeView
+from cachecluster.domain.snapshot import NodeView, Unreachable
+from cachecluster.domain.topology import Member
 from cachecluster.manifests.config import live_config_map
 from tests.unit.domain.building import REF, formed, spec_of
 
@@ -116,14 +117,21 @@ def test_a_parameter_that_the_node_does_not_show_is_lacking() -> None:
 def test_only_the_spec_can_ask_for_a_parameter_that_the_node_does_not_know() -> None:
     """Its engine then says so; one that is only remembered was never set there."""
     own = {PARAMETER: str(maxmemory(spec_of()))}
+    member = Member(formed().snapshot().pods[0], view(hz="50", **own), zone=None)
+    assert list(outstanding(spec_of(), {"hz", "timeout"}, [member])) == [(member, {"hz": "10"})]
+    assert list(outstanding(spec_of(parameters={"timeout": 5}), (), [member])) == [(member, {"timeout": "5"})]
+
+
+def test_nothing_is_outstanding_on_a_node_that_is_silent_or_of_another_family() -> None:
     pod = formed().snapshot().pods[0]
-    assert outstanding(spec_of(), {"hz", "timeout"}, view(hz="50", **own), pod) == {"hz": "10"}
-    assert outstanding(spec_of(parameters={"timeout": 5}), (), view(hz="50", **own), pod) == {"timeout": "5"}
+    members = [Member(pod, Unreachable("refused", 0.0), zone=None), Member(pod, view("9.1.0"), zone=None)]
+    assert not list(outstanding(spec_of(parameters={"timeout": 5}), (), members))
 
 
 def test_maxmemory_follows_the_smaller_limit_of_what_is_wanted_and_what_is_in_force() -> None:
     wanted_value, pod = str(256 * 2**20 * 60 // 100), formed().snapshot().pods[0]
     for limit, value in ((None, 256), (128 * 2**20, 128), (256 * 2**20, 256), (2**30, 256)):
-        lacks = outstanding(spec_of(), (), view(maxmemory="1"), replace(pod, memory_limit=limit))
+        member = Member(replace(pod, memory_limit=limit), view(maxmemory="1"), zone=None)
+        [(_, lacks)] = outstanding(spec_of(), (), [member])
         assert lacks == {PARAMETER: str(value * 2**20 * 60 // 100)}, limit
     assert wanted(spec_of())[PARAMETER] == wanted_value

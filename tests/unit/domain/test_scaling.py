@@ -137,7 +137,7 @@ class TestShardThatIsToGo:
         assert not of_type(drained(shrinking()), Delete)
 
     def test_s3_a_node_that_holds_keys_is_not_asked_to_leave(self) -> None:
-        cluster = drained(shrinking()).with_node(2, 0, slots=SlotSet(((0, 0),)), keys=3, epoch=20)
+        cluster = drained(shrinking()).with_node(2, 0, slots=SlotSet.of([0]), keys=3, epoch=20)
         assert not of_type(cluster, Reset)
 
     def test_s6_pods_go_last(self) -> None:
@@ -229,5 +229,5 @@ class TestProgress:
 
 def moved(cluster: Cluster) -> Cluster:
     """Half of the new shard's slots have come, all from shard 0."""
-    came = SlotSet(((8192 - 2731, 8191),))
+    came = SlotSet.from_ranges([(8192 - 2731, 8191)])
     return cluster.with_node(0, 0, slots=HALVES[0] - came).with_node(2, 0, slots=came, epoch=30)

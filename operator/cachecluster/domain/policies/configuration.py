@@ -56,10 +56,8 @@ def _unset(now: Situation, live: Manifest) -> dict[Parameters, list[Member]]:
     """What is not in force, with the nodes that lack exactly this."""
     found: dict[Parameters, list[Member]] = {}
     full = overfull(now.spec, now.topology)
-    for member in now.topology.members:
-        if member.node is None or not member.usable or not same_family(member.node, now.spec.version):
-            continue
-        missing = outstanding(now.spec, noted(live), member.node, member.pod)
+    usable = (m for m in now.topology.members if m.usable)
+    for member, missing in outstanding(now.spec, noted(live), usable):
         if full and shrinks(now.spec, member):
             missing.pop(PARAMETER, None)
         if missing:

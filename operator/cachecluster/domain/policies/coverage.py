@@ -35,10 +35,13 @@ def lead_new_shards(now: Situation) -> Iterator[Verdict]:
 def _first_to_answer(now: Situation) -> list[tuple[Shard, Member]]:
     """New shards whose leader answers and knows nobody yet."""
     owned = union(now.topology.owners.values())
+    new = {shard.index for shard in now.topology.shards if shard.empty and not shard.slots & owned}
+    if not new:
+        return []
     return [
         (shard, leader)
         for shard, leader in _first_leaders(now)
-        if shard.empty and not shard.slots & owned
+        if shard.index in new
         if leader.usable and leader.node is not None and leader.node.blank and len(leader.node.peers) == 1
     ]
 
