@@ -188,6 +188,7 @@ def observe(snap: Snapshot) -> Topology:
     served, contested = union(serving.values()), _in_several(serving.values())
     shards = []
     for index, expected in layout.members.items():
+        name = names.shard_name(snap.ref.name, index)
         members = tuple(everybody.get(index, ()))
         owning = [m for m in members if m.serving and m.node is not None and owners.get(m.node.node_id)]
         primary = max(owning, key=lambda m: len(owners[m.target.node_id]), default=None)
@@ -196,13 +197,13 @@ def observe(snap: Snapshot) -> Topology:
         slots = formed | (planned.get(index, NO_SLOTS) - recorded)
         shard = Shard(
             index=index,
-            name=names.shard_name(snap.ref.name, index),
+            name=name,
             wanted=layout.wanted.get(index, 0),
             expected=expected,
             members=members,
             slots=slots,
             formed=formed,
-            history=last_history(snap.children, names.shard_name(snap.ref.name, index)),
+            history=last_history(snap.children, name),
             primary=primary,
             newcomer=_newcomer(members) if index in layout.wanted and not (primary or slots) else None,
         )

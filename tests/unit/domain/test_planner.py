@@ -21,7 +21,7 @@ from cachecluster.domain.actions import (
 from cachecluster.domain.planner import plan
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, ObjectKey, Role, Snapshot
-from tests.unit.domain.building import NOW, Cluster, Node, blank, formed, gone, spec_of
+from tests.unit.domain.building import NOW, Cluster, Node, blank, formed, gone, spec_of, statefulset
 from tests.unit.domain.deciding import actions, of_type, reasons
 
 
@@ -295,6 +295,13 @@ class TestQuarantine:
         cluster = cluster.with_node(0, 1, up=False, down_seconds=-1, offset=offset, history="h2")
         assert [a.node.pod for a in of_type(cluster, Promote)] == ["cart-0-1"] * wins
         assert [a.node.pod for a in of_type(cluster, Release)] == ["cart-0-0"] * (not wins)
+
+    def test_s5_a_new_history_is_written_down_on_the_statefulset(self) -> None:
+        snap = replace(formed(1, 1), histories={0: "0-h1"}).snapshot()
+        new = statefulset(0, 2, formed=ALL_SLOTS, history="0-h2")
+        [step] = [s for s in plan(replace(snap, desired=(new,))).steps if s.reason is Reason.RECORDING_HISTORY]
+        assert isinstance(step.action, Apply)
+        assert step.action.manifest["metadata"]["annotations"][names.ANNOTATION_HISTORY] == "0-h2"
 
     @pytest.mark.parametrize(("offset", "wins"), [(100, True), (50, False)])
     def test_s5_after_restarts_the_offset_decides_within_one_history(self, offset: int, wins: bool) -> None:

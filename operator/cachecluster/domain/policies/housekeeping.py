@@ -20,7 +20,7 @@ REMOVABLE: Final = frozenset({"ConfigMap", "NetworkPolicy", "PodDisruptionBudget
 
 def remove_leftovers(now: Situation) -> Iterator[Verdict]:
     """Delete what nothing uses; a ConfigMap stays while a pod may still start with it."""
-    wanted = {key_of(m) for m in now.snap.desired}
+    wanted = now.snap.desired_by_key
     for key, live in sorted(now.snap.children.items()):
         if key in wanted or key.kind not in REMOVABLE or owner_uid(live) != now.snap.ref.uid or is_record(key):
             continue
