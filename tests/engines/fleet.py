@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from cachecluster.api import names
 from cachecluster.api.spec import AuthMode, CacheClusterSpec
+from cachecluster.domain.nodes import NodeId, Role
 from cachecluster.domain.slots import ALL_SLOTS, share
-from cachecluster.domain.snapshot import NodeId, Role
 from cachecluster.engines.client import NodeClient
 from cachecluster.engines.valkey import ValkeyConnector
 from cachecluster.manifests import Passwords, acl

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet, share
-from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import SlotState
 from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.engine import atomic, commands, slot_commands

@@ -15,12 +15,13 @@ from redis.crc import key_slot
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.actions import FailoverKind, MoveSlots, SettleSlots
+from cachecluster.domain.nodes import NodeView, Unreachable
 from cachecluster.domain.open_slots import move_between, recover_open_slots
 from cachecluster.domain.plan import Do
 from cachecluster.domain.policies import resharding
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import ClusterRef, NodeView, ObjectKey, Pod, Snapshot, Unreachable
+from cachecluster.domain.snapshot import ClusterRef, ObjectKey, Pod, Snapshot
 from cachecluster.domain.topology import Member, Topology, observe
 from cachecluster.engines.client import NodeClient, NodeConnector, NodeError
 from cachecluster.kube.api import KubeApi, NotFound

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Ending, NodeId
+from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.engines import idle
 
 ADDRESS = "127.0.0.1"

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Ending, NodeId
+from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.engines.client import NobodyListens, NodeUnreachable
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator
 from tests.engines.harness.node import NodeProcess

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
-from cachecluster.domain.snapshot import NodeId, NodeView, Role
 from cachecluster.engines.client import NobodyListens, NodeClient, NodeDenied, NodeError, NodeRefused, NodeUnreachable
 from cachecluster.engines.valkey import COMMAND_SECONDS, CONNECT_SECONDS
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator, has_no_link, in_step, leads

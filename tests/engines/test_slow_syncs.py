@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cachecluster.domain.snapshot import NodeView
+from cachecluster.domain.nodes import NodeView
 from cachecluster.domain.syncing import catching_up, is_catching_up
 from tests.engines.fleet import Nodes, as_operator, in_step, sees_all_slots
 from tests.engines.harness.waiting import until

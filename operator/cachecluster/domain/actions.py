@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from cachecluster.api.spec import AuthMode, EngineVersion
 from cachecluster.domain.loss import Lost
+from cachecluster.domain.nodes import NodeId, Role
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import Manifest, NodeId, ObjectKey, Parameters, Role
+from cachecluster.domain.snapshot import Manifest, ObjectKey, Parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from typing import Final
 
 from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.loss import Lost, ended_together, has_fallen_silent
-from cachecluster.domain.snapshot import ContainerState, Ending, NodeId, NodeView, Snapshot, Unreachable
+from cachecluster.domain.nodes import Ending, NodeId, NodeView, Unreachable
+from cachecluster.domain.snapshot import ContainerState, Snapshot
 from cachecluster.domain.topology import Member, Shard, Topology
 
 SILENCE_SECONDS: Final = 10

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from cachecluster.domain.nodes import NodeId, NodeView, ReplicaLink
 from cachecluster.domain.slots import NO_SLOTS
-from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink
 from cachecluster.domain.topology import Member, Shard, Topology
 
 

@@ -10,10 +10,11 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, EngineVersion, PersistenceMode
 from cachecluster.domain.memory import PARAMETER, maxmemory, maxmemory_of
+from cachecluster.domain.nodes import NodeView
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_types import normal
 from cachecluster.domain.parameters import TWINS
-from cachecluster.domain.snapshot import Manifest, NodeView, Pod
+from cachecluster.domain.snapshot import Manifest, Pod
 from cachecluster.domain.topology import Member
 
 FILE: Final = "live.conf"

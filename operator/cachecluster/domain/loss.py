@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cachecluster.api.reasons import FailoverCause
-from cachecluster.domain.snapshot import Ending, LostConnection, NodeId, ReplicaLink
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, ReplicaLink
 
 SILENT_SECONDS: Final = 2.5
 """After so long without a sign of life from the other machine, the operator's connection to it has timed out."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cachecluster.domain.actions import MoveSlots, SettleSlots
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId
 from cachecluster.domain.topology import Member, Topology
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cachecluster.domain.snapshot import NodeView
+from cachecluster.domain.nodes import NodeView
 
 MIB: Final = 2**20
 SLOW_SECONDS: Final = 2.0

@@ -9,17 +9,10 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.domain.actions import Target
 from cachecluster.domain.layout import layout_of
+from cachecluster.domain.nodes import NodeId, NodeView, Peer, Role, Unreachable
 from cachecluster.domain.records import formed_slots, last_history
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share, union
-from cachecluster.domain.snapshot import (
-    NodeId,
-    NodeView,
-    Peer,
-    Pod,
-    Role,
-    Snapshot,
-    Unreachable,
-)
+from cachecluster.domain.snapshot import Pod, Snapshot
 
 NODE_TIMEOUT_SECONDS: Final = 5.0
 """cluster-node-timeout of every cluster that we run."""

@@ -7,8 +7,9 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.nodes import Ending, NodeId, NodeView
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import Ending, NodeId, NodeView, Parameters
+from cachecluster.domain.snapshot import Parameters
 
 
 class NodeError(Exception):

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from cachecluster.api import names
 from cachecluster.domain.loss import SILENT_SECONDS
-from cachecluster.domain.snapshot import Ending, NodeId
+from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.engines.client import NobodyListens, NodeDenied, NodeRefused, NodeUnreachable
 
 _OPTIONS: Final = (

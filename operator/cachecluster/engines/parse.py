@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.access import read_users
+from cachecluster.domain.nodes import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
 from cachecluster.engines.client import SlotMigration, StreamPosition
 
 PERCENT_STEP: Final = 5

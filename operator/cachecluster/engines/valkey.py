@@ -15,8 +15,9 @@ from redis.backoff import NoBackoff
 
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.nodes import Ending, NodeId, NodeView
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import Ending, NodeId, NodeView, Parameters
+from cachecluster.domain.snapshot import Parameters
 from cachecluster.engines import idle, parse
 from cachecluster.engines.client import (
     KEY_SECONDS,

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from cachecluster.domain.actions import Target
-from cachecluster.domain.snapshot import Ending, LostConnection, NodeId, Snapshot
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId
+from cachecluster.domain.snapshot import Snapshot
 from cachecluster.engines.client import NodeError, NodeWatcher, Watched
 
 REMEMBERED_SECONDS: Final = 600.0

@@ -11,6 +11,7 @@ from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import members_by_shard, present_members
 from cachecluster.domain.live_parameters import remembered, wanted
+from cachecluster.domain.nodes import LostConnection, NodeId, NodeView, Unreachable
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.records import is_record
 from cachecluster.domain.requests import restarts
@@ -19,15 +20,11 @@ from cachecluster.domain.snapshot import (
     ClusterRef,
     ForeignId,
     InvalidSpec,
-    LostConnection,
     Manifest,
-    NodeId,
-    NodeView,
     ObjectKey,
     Parameters,
     Pod,
     Snapshot,
-    Unreachable,
 )
 from cachecluster.domain.topology import Topology, observe
 from cachecluster.domain.validity import read_spec

@@ -25,8 +25,8 @@ from cachecluster.domain.actions import (
 from cachecluster.domain.live_parameters import lacking
 from cachecluster.domain.loss import Lost, has_fallen_silent
 from cachecluster.domain.memory import PARAMETER, pod_allowance
+from cachecluster.domain.nodes import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.domain.slots import NO_SLOTS
-from cachecluster.domain.snapshot import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, NotFound
 from cachecluster.manifests import acl

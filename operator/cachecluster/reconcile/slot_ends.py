@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cachecluster.domain.actions import Target
+from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, NodeView, Role
 from cachecluster.engines.client import NodeClient, NodeError, SlotState, StreamPosition
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.together import together

@@ -13,8 +13,8 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.domain.actions import MoveSlots, SettleSlots, Target
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import Login, SlotState
 from cachecluster.reconcile import atomic_moves
 from cachecluster.reconcile.atomic_moves import AtomicMover

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Final
 
+from cachecluster.domain.nodes import NodeView
 from cachecluster.domain.policies.resharding import moves_are_due
 from cachecluster.domain.slot_weights import SLACK_BYTES
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeView
 from cachecluster.domain.topology import Member, Topology
 from cachecluster.engines.client import NodeError
 from cachecluster.reconcile.dependencies import Senses

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cachecluster.api import names
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine import bus, election, replication
 from tests.simulation.engine.commands import Refused
 

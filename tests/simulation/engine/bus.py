@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cachecluster.domain.snapshot import NodeId
+from cachecluster.domain.nodes import NodeId
 from tests.simulation.engine import hearing
 from tests.simulation.engine.table import Gossip, Link, Packet, Row, Update
 

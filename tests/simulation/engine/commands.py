@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, Parameters
+from cachecluster.domain.snapshot import Parameters
 from tests.simulation.engine import bus, election
 from tests.simulation.engine.table import Address, Row
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine.table import Address
 
 Tokens = Mapping[int, tuple[str, ...]]

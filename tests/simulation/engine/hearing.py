@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine import bus, election, replication
 from tests.simulation.engine.table import Link, Packet, Row, Update
 

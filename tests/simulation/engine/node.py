@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine import atomic, bus, election, replication
 from tests.simulation.engine.disk import Disk, Dump, NodesConf, SavedRow
 from tests.simulation.engine.network import Network

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import NodeId
+from cachecluster.domain.nodes import NodeId
 from tests.simulation.engine.disk import Dump
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId
 from cachecluster.engines.client import SlotState
 from tests.simulation.engine import bus, replication
 from tests.simulation.engine.commands import Refused

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import NodeId
 
 if TYPE_CHECKING:
     from tests.simulation.engine.node import Node

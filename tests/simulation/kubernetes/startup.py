@@ -6,8 +6,8 @@ from random import Random
 
 from cachecluster.api import names
 from cachecluster.domain.memory import MAXMEMORY_PERCENT, PARAMETER
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.parameter_defaults import DEFAULTS
-from cachecluster.domain.snapshot import NodeId
 from tests.simulation.engine import commands
 from tests.simulation.engine.disk import Disk, Dump, NodesConf, SavedRow
 from tests.simulation.engine.network import Network

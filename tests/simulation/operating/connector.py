@@ -8,8 +8,9 @@ from functools import lru_cache
 from cachecluster.api import names
 from cachecluster.domain.access import Rights, read_users
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.nodes import Ending, NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
-from cachecluster.domain.snapshot import Ending, NodeId, NodeView, OpenSlot, Parameters, Peer, ReplicaLink, Role
+from cachecluster.domain.snapshot import Parameters
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,

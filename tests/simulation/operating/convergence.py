@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain.live_parameters import wanted
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_types import normal
 from cachecluster.domain.quantity import to_bytes
 from cachecluster.domain.slots import NO_SLOTS, SLOT_COUNT
-from cachecluster.domain.snapshot import ClusterRef, Role
+from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.manifests import Facts, Passwords, build
 from tests.simulation.engine.node import Node
 from tests.simulation.kubernetes.kubelet import Sandbox

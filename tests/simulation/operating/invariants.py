@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.records import FILE
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.engines.client import SlotState
 from tests.simulation.engine.network import OPERATOR

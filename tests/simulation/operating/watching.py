@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cachecluster.domain.loss import SILENT_SECONDS
-from cachecluster.domain.snapshot import Ending
+from cachecluster.domain.nodes import Ending
 from tests.simulation.engine.network import OPERATOR, Network
 from tests.simulation.engine.node import Node
 from tests.simulation.operating.faults import Interference

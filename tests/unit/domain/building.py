@@ -10,25 +10,9 @@ from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of, stamped, with_partition
 from cachecluster.domain.layout import members_by_shard
 from cachecluster.domain.memory import PARAMETER, maxmemory
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, ReplicaLink, Role, Unreachable
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
-from cachecluster.domain.snapshot import (
-    ClusterRef,
-    Container,
-    ContainerState,
-    Ending,
-    ForeignId,
-    Host,
-    LostConnection,
-    Manifest,
-    NodeId,
-    NodeView,
-    Peer,
-    Pod,
-    ReplicaLink,
-    Role,
-    Snapshot,
-    Unreachable,
-)
+from cachecluster.domain.snapshot import ClusterRef, Container, ContainerState, ForeignId, Host, Manifest, Pod, Snapshot
 
 NOW = 1_000_000.0
 CLOCK = 500.0

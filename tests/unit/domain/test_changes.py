@@ -17,9 +17,10 @@ from cachecluster.domain.actions import (
     SwitchOver,
 )
 from cachecluster.domain.drift import partition_of
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.planner import plan
 from cachecluster.domain.slots import NO_SLOTS, share
-from cachecluster.domain.snapshot import Container, ContainerState, ObjectKey, Role
+from cachecluster.domain.snapshot import Container, ContainerState, ObjectKey
 from tests.unit.domain.building import NOW, REF, Cluster, blank, formed, spec_of
 from tests.unit.domain.deciding import actions, of_type, reasons
 

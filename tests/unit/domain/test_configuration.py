@@ -13,10 +13,11 @@ from cachecluster.domain.drift import key_of
 from cachecluster.domain.live_parameters import noted as names_in
 from cachecluster.domain.live_parameters import remembered
 from cachecluster.domain.memory import maxmemory
+from cachecluster.domain.nodes import NodeView
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.plan import Outcome
 from cachecluster.domain.planner import plan
-from cachecluster.domain.snapshot import Container, ContainerState, NodeView, ObjectKey, PodShape, Snapshot
+from cachecluster.domain.snapshot import Container, ContainerState, ObjectKey, PodShape, Snapshot
 from cachecluster.domain.status import derive
 from cachecluster.manifests.config import live_config_map
 from tests.unit.domain.building import NOW, REF, as_live, formed, spec_of

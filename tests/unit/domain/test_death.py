@@ -7,8 +7,8 @@ import pytest
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import FailoverKind, Promote
+from cachecluster.domain.nodes import Ending, Role
 from cachecluster.domain.planner import plan
-from cachecluster.domain.snapshot import Ending, Role
 from tests.unit.domain.building import Cluster, formed
 from tests.unit.domain.deciding import of_type, reasons
 

@@ -9,11 +9,11 @@ import pytest
 from cachecluster.api.spec import CacheClusterSpec, EngineVersion
 from cachecluster.domain.live_parameters import is_live, lacking, noted, outstanding, same_family, wanted
 from cachecluster.domain.memory import PARAMETER, maxmemory
+from cachecluster.domain.nodes import NodeView, Unreachable
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_names import IMMUTABLE
 from cachecluster.domain.parameter_types import TYPES, normal
 from cachecluster.domain.parameters import TWINS, settable
-from cachecluster.domain.snapshot import NodeView, Unreachable
 from cachecluster.domain.topology import Member
 from cachecluster.manifests.config import live_config_map
 from tests.unit.domain.building import REF, formed, spec_of

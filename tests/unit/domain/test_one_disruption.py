@@ -3,10 +3,10 @@
 from cachecluster.api.reasons import FailoverCause, Reason
 from cachecluster.domain.actions import Action, FailoverKind, Forget, MoveSlots, Promote, SwitchOver, Target
 from cachecluster.domain.loss import Lost
+from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.plan import Do
 from cachecluster.domain.planner import _one_disruption
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId
 
 A, B = (Target(f"pod-{i}", f"uid-{i}", f"10.0.0.{i}", NodeId(f"id-{i}")) for i in range(2))
 QUIET = Forget(NodeId("gone"), (A, B))

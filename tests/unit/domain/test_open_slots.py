@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from cachecluster.domain.actions import MoveSlots, SettleSlots
+from cachecluster.domain.nodes import NodeId, NodeView, OpenSlot, Role, Unreachable
 from cachecluster.domain.open_slots import Recovery, recover_open_slots
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
-from cachecluster.domain.snapshot import NodeId, NodeView, OpenSlot, Role, Unreachable
 from cachecluster.domain.topology import observe
 from tests.unit.domain.building import Cluster, formed, gone
 

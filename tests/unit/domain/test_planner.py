@@ -18,9 +18,10 @@ from cachecluster.domain.actions import (
     Release,
     Replicate,
 )
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.planner import plan
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
-from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, ObjectKey, Role, Snapshot
+from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, ObjectKey, Snapshot
 from tests.unit.domain.building import NOW, Cluster, Node, blank, formed, gone, spec_of, statefulset
 from tests.unit.domain.deciding import actions, of_type, reasons
 

@@ -12,11 +12,12 @@ from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import AdoptRevision, Configure, Delete, ResizePod, RollPod
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.memory import PARAMETER, maxmemory
+from cachecluster.domain.nodes import NodeView
 from cachecluster.domain.pending import pending_modifications
 from cachecluster.domain.plan import Outcome
 from cachecluster.domain.planner import plan
 from cachecluster.domain.resizing import fixed_hash, resources_of
-from cachecluster.domain.snapshot import Manifest, NodeView, ObjectKey, PodShape, Resize, ResizeState, Snapshot
+from cachecluster.domain.snapshot import Manifest, ObjectKey, PodShape, Resize, ResizeState, Snapshot
 from cachecluster.domain.status import derive
 from cachecluster.domain.topology import observe
 from tests.unit.domain.building import NOW, formed

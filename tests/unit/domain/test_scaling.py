@@ -8,10 +8,11 @@ import pytest
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import Resharding
 from cachecluster.domain.actions import Delete, Forget, Meet, MoveSlots, Release, Replicate, Reset, RollPod
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.planner import plan
 from cachecluster.domain.progress import resharding_news
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
-from cachecluster.domain.snapshot import Container, ContainerState, ObjectKey, Role, Snapshot
+from cachecluster.domain.snapshot import Container, ContainerState, ObjectKey, Snapshot
 from cachecluster.domain.status import derive
 from tests.unit.domain.building import NOW, Cluster, Node, formed, spec_of
 from tests.unit.domain.deciding import actions, of_type, reasons

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from cachecluster.api.reasons import Reason
+from cachecluster.domain.nodes import ReplicaLink
 from cachecluster.domain.planner import plan
-from cachecluster.domain.snapshot import ReplicaLink, Snapshot
+from cachecluster.domain.snapshot import Snapshot
 from cachecluster.domain.syncing import catching_up
 from tests.unit.domain.building import NOW, formed
 

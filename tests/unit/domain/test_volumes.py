@@ -10,12 +10,13 @@ from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Apply, Delete, DetachPods, ExpandVolume, RestoreMetadata
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.layout import present_members
+from cachecluster.domain.nodes import Unreachable
 from cachecluster.domain.pending import pending_modifications
 from cachecluster.domain.plan import Do, Outcome
 from cachecluster.domain.planner import plan
 from cachecluster.domain.records import record_key, record_of, recorded, tells_all
 from cachecluster.domain.requests import restarts
-from cachecluster.domain.snapshot import Expansion, Manifest, ObjectKey, Snapshot, Unreachable
+from cachecluster.domain.snapshot import Expansion, Manifest, ObjectKey, Snapshot
 from cachecluster.domain.status import derive
 from cachecluster.domain.topology import observe
 from tests.unit.domain.building import REF, formed

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Ending, NodeId
+from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.engines import idle
 from cachecluster.engines.client import NobodyListens, NodeDenied, NodeError, NodeRefused, NodeUnreachable
 from tests.engines.harness.addresses import Addresses

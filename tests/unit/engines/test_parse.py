@@ -4,8 +4,8 @@ from typing import Final
 
 import pytest
 
+from cachecluster.domain.nodes import NodeId, OpenSlot, Peer
 from cachecluster.domain.slots import SlotSet
-from cachecluster.domain.snapshot import NodeId, OpenSlot, Peer
 from cachecluster.engines import parse
 
 NOW_MS: Final = 1795443125700

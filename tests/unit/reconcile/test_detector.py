@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cachecluster.domain.snapshot import Ending, NodeId, Snapshot
+from cachecluster.domain.nodes import Ending, NodeId
+from cachecluster.domain.snapshot import Snapshot
 from cachecluster.engines.client import NobodyListens
 from cachecluster.reconcile.detector import REMEMBERED_SECONDS, Detector
 from tests.unit.domain.building import Cluster, formed

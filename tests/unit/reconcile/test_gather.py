@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import ClusterRef, Ending, LostConnection, NodeId, Unreachable
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, Unreachable
+from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.engines.client import NodeClient, NodeConnector
 from cachecluster.kube.api import KubeApi
 from cachecluster.manifests.facts import PASSWORD_KEYS

@@ -12,7 +12,7 @@ from cachecluster.api import names
 from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.actions import FailoverKind, Promote, Target
 from cachecluster.domain.loss import Lost
-from cachecluster.domain.snapshot import NodeId, NodeView, Role
+from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.engines.client import NobodyListens, NodeClient, NodeUnreachable
 from cachecluster.kube.api import NotFound
 from cachecluster.manifests import Passwords

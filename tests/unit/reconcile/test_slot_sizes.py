@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from cachecluster.domain.nodes import NodeView, Role
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
-from cachecluster.domain.snapshot import NodeView, Role
 from cachecluster.domain.topology import Topology, observe
 from cachecluster.engines.client import NodeClient, NodeConnector, NodeRefused, NodeUnreachable
 from cachecluster.reconcile import slot_sizes

@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from cachecluster.cli.kubectl_cache.screen import table
 from cachecluster.cli.kubectl_cache.session import Problem, Session
+from cachecluster.domain.nodes import Unreachable
 from cachecluster.domain.plan import Plan
 from cachecluster.domain.planner import plan as make_plan
-from cachecluster.domain.snapshot import ClusterRef, Snapshot, Unreachable
+from cachecluster.domain.snapshot import ClusterRef, Snapshot
 from cachecluster.engines.client import NodeConnector
 from cachecluster.kube.api import Rejected
 from cachecluster.reconcile.dependencies import Memory, Senses

@@ -7,12 +7,13 @@ from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import PersistenceMode
 from cachecluster.domain.actions import AssignSlots, Release, Replicate
+from cachecluster.domain.nodes import Peer
 from cachecluster.domain.placement import choose_primaries
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.membership import serial
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
-from cachecluster.domain.snapshot import ObjectKey, Peer
+from cachecluster.domain.snapshot import ObjectKey
 from cachecluster.domain.topology import Member, Shard
 
 PATIENCE_SECONDS: Final = 20.0

@@ -8,10 +8,10 @@ from cachecluster.domain.actions import FailoverKind, Promote
 from cachecluster.domain.death import loss_of
 from cachecluster.domain.heirs import best_heir
 from cachecluster.domain.loss import Lost, quiet_seconds
+from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.quarantine import end_quarantine
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import Ending, NodeId
 from cachecluster.domain.topology import Member, Shard
 
 FORCE_PATIENCE_SECONDS: Final = 2

@@ -6,10 +6,11 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Forget, Meet, Replicate
+from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.slots import NO_SLOTS
-from cachecluster.domain.snapshot import ForeignId, NodeId, NodeView, Role
+from cachecluster.domain.snapshot import ForeignId
 from cachecluster.domain.syncing import catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 

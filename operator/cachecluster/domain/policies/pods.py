@@ -5,9 +5,10 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import LabelRole, SwitchOver
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import ContainerState, Pod, Role
+from cachecluster.domain.snapshot import ContainerState, Pod
 from cachecluster.domain.syncing import catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 

@@ -6,9 +6,9 @@ from cachecluster.api.reasons import FailoverCause, Reason
 from cachecluster.domain.actions import FailoverKind, Promote, Release
 from cachecluster.domain.heirs import has_strayed, knows_newest
 from cachecluster.domain.loss import Lost
+from cachecluster.domain.nodes import NodeView, Role
 from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import NodeView, Role
 from cachecluster.domain.topology import Member, Shard
 
 

@@ -6,10 +6,11 @@ from typing import Final
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Delete, RemoveReplicas, Reset, SwitchOver
 from cachecluster.domain.drift import desired_object, with_members
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.pods import best_successor
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import ObjectKey, Role
+from cachecluster.domain.snapshot import ObjectKey
 from cachecluster.domain.topology import Member, Shard
 
 
