@@ -35,7 +35,7 @@ def measure(installation: Installation, namespace: str) -> list[Change]:
     rolling restart.
     """
     cluster = Cluster(installation.kube, namespace, "living")
-    cluster.apply(small_spec(resources={"limits": {"memory": "512Mi"}}))
+    cluster.apply(small_spec(resources={"requests": {"cpu": "100m"}, "limits": {"memory": "512Mi"}}))
     cluster.until_whole()
     application = client.start(installation.kube, installation.image, namespace, cluster.name)
     application.load(KEYS)

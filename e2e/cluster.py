@@ -18,12 +18,12 @@ ROLE_LABEL: Final = "cachecluster.dev/role"
 
 
 def small_spec(shards: int = 3, replicas: int = 1, **fields: Any) -> Obj:
-    """A spec that fits many times on a small machine."""
+    """A spec that fits many times on a small machine, with as much of its processors asked for as in the examples."""
     return {
         "engine": "Valkey",
         "version": "8.1",
         "topology": {"mode": "Cluster", "shards": shards, "replicasPerShard": replicas},
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
         **fields,
     }
 

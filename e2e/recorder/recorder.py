@@ -83,6 +83,7 @@ class Recorder:
             self._start()
             yield
             self._history = self._finish()
+            print(f"recorded: {self._history}")
         finally:
             for pod in self._pods:
                 self._kube.delete("Pod", self._namespace, pod, grace_seconds=0)

@@ -61,6 +61,8 @@ class Resources(Model):
     RULES: ClassVar[tuple[Rule, ...]] = (_within("memory"), _within("cpu"))
 
     requests: ResourceList | None = Field(
-        default=None, description="What the scheduler sets aside for each node; what is omitted follows from limits."
+        default=None,
+        description="What the scheduler sets aside for each node; what is omitted follows from limits. A busy machine "
+        "shares its processors in proportion to requests.cpu: without any, a node may answer seconds late.",
     )
     limits: Limits = Field(description="The most that each node may use; limits.memory decides how much data fits.")
