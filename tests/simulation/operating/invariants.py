@@ -92,7 +92,8 @@ class Watch:
         for other in self.living(cluster):
             if other is not node or why != "process ended":
                 kept |= {t for some in other.tokens.values() for t in some}
-                kept |= {w.token for w in other.repl.pending if not w.gone}
+                if other.repl.primary is not None and other.repl.primary.alive:
+                    kept |= {w.token for w in other.repl.pending if not w.gone}
         for disk in self.world.disks(cluster):
             kept |= {t for some in disk.tokens.values() for t in some}
         for slot, some in tokens.items():
