@@ -37,6 +37,8 @@ class Peer:
     pong_age: float | None
     """Seconds since the last pong, None if there never was one (or for the node itself)."""
     slots: SlotSet = NO_SLOTS
+    asked: bool = False
+    """It has been sent a ping that it has not answered yet."""
 
     @property
     def failed(self) -> bool:

@@ -92,6 +92,7 @@ def _peer(node: Node, row: Row, now: float) -> Peer:
         config_epoch=row.config_epoch,
         connected=row is node.me or row.link is not None,
         pong_age=now - row.pong_received if row.pong_received else None,
+        asked=row.ping_sent > 0,
         slots=row.slots if row.primary else NO_SLOTS,
     )
 

@@ -129,9 +129,8 @@ def row(node: Node) -> Peer:
     """The node as the others list it."""
     flags = {"master" if node.role is Role.PRIMARY else "slave"}
     follows = NodeId(node.follows) if node.follows else None
-    return Peer(
-        node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, node.pong_age, node.slots
-    )
+    age, asked = node.pong_age, node.pong_age > 2  # every node asks the others every two seconds or so
+    return Peer(node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, age, node.slots, asked)
 
 
 def gone(node_id: str, slots: SlotSet, *, epoch: int = 1, ip: str = "10.9.9.9", flags: str = "master,fail") -> Peer:
