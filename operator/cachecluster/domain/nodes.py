@@ -163,6 +163,8 @@ class Unreachable:
     """Unix seconds of the first failed attempt in a row."""
     refused: bool = False
     """The machine, or a network policy in its place, says that nobody listens there."""
+    silent: bool = False
+    """Nothing came in time, not even an error."""
 
 
 class Ending(StrEnum):
