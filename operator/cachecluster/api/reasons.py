@@ -30,6 +30,7 @@ class Reason(StrEnum):
     FAILOVER_REQUESTED = "FailoverRequested"
     PRIMARY_LOST = "PrimaryLost"
     REPLICA_PROMOTED = "ReplicaPromoted"
+    NODE_HANGS = "NodeHangs"
     NODE_CORDONED = "NodeCordoned"
     RESTORING_ZONE_BALANCE = "RestoringZoneBalance"
     CONFIGURING = "Configuring"

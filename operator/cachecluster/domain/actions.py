@@ -189,6 +189,16 @@ class Promote:
 
 
 @dataclass(frozen=True, slots=True)
+class EndPod:
+    """Delete the pod of a process that hangs, through its kubelet, which kills the process after a moment."""
+
+    disruptive: ClassVar[bool] = True
+    node: Target
+    keeper: Target
+    """Has its data."""
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Let applications and replicas in: to a restarted former primary whose data is the newest there is (S5), or to an
     empty node that is to lead a new shard.
@@ -324,6 +334,7 @@ Action = (
     | Replicate
     | Forget
     | Promote
+    | EndPod
     | Release
     | Reset
     | Configure

@@ -37,6 +37,8 @@ class Peer:
     pong_age: float | None
     """Seconds since the last pong, None if there never was one (or for the node itself)."""
     slots: SlotSet = NO_SLOTS
+    asked: bool = False
+    """It has been sent a ping that it has not answered yet."""
 
     @property
     def failed(self) -> bool:
@@ -161,6 +163,8 @@ class Unreachable:
     """Unix seconds of the first failed attempt in a row."""
     refused: bool = False
     """The machine, or a network policy in its place, says that nobody listens there."""
+    silent: bool = False
+    """Nothing came in time, not even an error."""
 
 
 class Ending(StrEnum):

@@ -143,6 +143,8 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
         return kind, "False", reason, f"{', '.join(unsure)} does not see the whole cluster yet"
     if not _has_been_ready(snap) and not all(s.empty or s.healthy for s in topology.shards):
         return kind, "False", Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
+    if not _has_been_ready(snap) and not topology.informed:
+        return kind, "False", Reason.FORMING, "not every node knows yet where all slots are"
     serving = sum(s.primary is not None for s in topology.shards)
     return kind, "True", Reason.CLUSTER_READY, f"{serving} shards serve all slots"
 

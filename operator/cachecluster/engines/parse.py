@@ -69,7 +69,7 @@ def peers(text: str, now_ms: int) -> tuple[Peer, ...]:
 
 
 def _peer(fields: list[str], now_ms: int) -> Peer:
-    node_id, address, flags, primary, _, pong, epoch, link, *slots = fields
+    node_id, address, flags, primary, ping, pong, epoch, link, *slots = fields
     ip, port, bus_port = _address(address.partition(",")[0])
     myself = "myself" in flags
     return Peer(
@@ -83,6 +83,7 @@ def _peer(fields: list[str], now_ms: int) -> Peer:
         connected=link == "connected",
         pong_age=None if myself or pong == "0" else max(0.0, (now_ms - int(pong)) / 1000),
         slots=_slots(",".join(field for field in slots if not field.startswith("["))),
+        asked=ping != "0",
     )
 
 

@@ -105,6 +105,10 @@ class Node:
         self.parameters: dict[str, str] = {**DEFAULTS[f"{major}.{minor}"], **own, **self.config.live}
         self.ballast = 0
         """Bytes that it uses beside what the writers write."""
+        self.frozen = False
+        """It hangs (SIGSTOP): its kernel answers in its place, as far as kernels do."""
+        self.thawed = 0.0
+        """When it last went on."""
         self.operator_sessions = 0
         """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf
@@ -198,7 +202,8 @@ class Node:
 
     def _snapshot(self) -> None:
         if self.alive:
-            self.disk.dump = Dump(dict(self.tokens), self.repl.id, self.repl.offset)
+            if not self.frozen:
+                self.disk.dump = Dump(dict(self.tokens), self.repl.id, self.repl.offset)
             self.network.clock.later(self.config.snapshot_every, self._snapshot)
 
     def stop(self, *, orderly: bool) -> None:
@@ -224,17 +229,27 @@ class Node:
         if tokens and self.on_discard is not None:
             self.on_discard(self, tokens, why)
 
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.frozen, self.thawed = False, self.now()
+
     def _cron(self) -> None:
         if self.alive:
-            self.iteration += 1
-            bus.cron(self)
-            election.cron(self)
-            atomic.cron(self)
+            if not self.frozen:
+                self.iteration += 1
+                bus.cron(self)
+                election.cron(self)
+                atomic.cron(self)
             self.network.clock.later(CRON_SECONDS, self._cron)
 
     def _replication_cron(self) -> None:
         if self.alive:
-            replication.cron(self)
+            if not self.frozen:
+                replication.cron(self)
             self.network.clock.later(1.0, self._replication_cron)
 
     # -- table ---------------------------------------------------------------------------------------------------

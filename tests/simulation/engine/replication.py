@@ -78,7 +78,7 @@ def _apply(node: "Node", write: Write) -> None:
 
 def _drain(node: "Node", attempt: int) -> None:
     """Take in what has arrived; a packet of an earlier connection is nobody's."""
-    if not node.alive or node.repl.attempt != attempt:
+    if not node.alive or node.frozen or node.repl.attempt != attempt:
         return
     arrived, node.repl.pending = node.repl.pending, []
     for write in arrived:
@@ -159,7 +159,7 @@ def cron(node: "Node") -> None:
     elif node.network.open(node.ip, repl.primary.ip):
         if not repl.primary.alive:
             _down(node)
-        elif repl.up:
+        elif repl.up and not repl.primary.frozen:
             _drain(node, repl.attempt)
     elif node.now() - repl.last_io > REPL_TIMEOUT:
         _down(node)
@@ -197,7 +197,7 @@ def _continues(node: "Node", primary: "Node") -> bool:
 def _usable(node: "Node", attempt: int) -> "Node | None":
     """The primary of an attempt that is still on and can be heard."""
     primary = node.repl.primary
-    if not node.alive or node.repl.attempt != attempt or primary is None:
+    if not node.alive or node.frozen or node.repl.attempt != attempt or primary is None:
         return None
     if not primary.alive or not node.network.open(node.ip, primary.ip):
         _down(node)

@@ -153,13 +153,15 @@ class Store:
         past = self._past.setdefault(place, deque(maxlen=HISTORY))
         past.append((self.clock.now(), dict(self._tables.get(place, {}))))
 
-    def delete(self, key: Key) -> None:
+    def delete(self, key: Key, grace: int | None = None) -> None:
         """Ask for deletion: at once, or when the finalizers (of a pod: its kubelet) allow it."""
         body = self.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return
         if body["metadata"].get("finalizers") or (key.kind == "Pod" and body.get("spec", {}).get("nodeName")):
             body["metadata"]["deletionTimestamp"] = rfc3339(self.clock.now())
+            if grace is not None:
+                body["metadata"]["deletionGracePeriodSeconds"] = grace
             self._put(body)
         else:
             self.remove(key)

@@ -78,11 +78,14 @@ class Kube:
         uid: str,
         resource_version: str | None,
         orphan: bool = False,
+        grace_seconds: int | None = None,
     ) -> None:
         """DELETE."""
         await self._way.kube_write(
             f"delete {kind} {name}{' alone' if orphan else ''}",
-            lambda: self._server.delete(kind, namespace, name, uid, resource_version, orphan=orphan),
+            lambda: self._server.delete(
+                kind, namespace, name, uid, resource_version, orphan=orphan, grace=grace_seconds
+            ),
         )
 
 

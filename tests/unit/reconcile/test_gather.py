@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from cachecluster.kube.api import KubeApi
 from cachecluster.manifests.facts import PASSWORD_KEYS
 from cachecluster.reconcile import gather as gathering
 from cachecluster.reconcile.dependencies import Memory, Senses
+from cachecluster.reconcile.detector import Detector
 
 REF = ClusterRef("shop", "cart", "uid-cart")
 NOW = 1_800_000_000.0
@@ -85,10 +87,13 @@ async def look(pod: Mapping[str, Any], *lost: LostConnection) -> Unreachable:
         leader=lambda: True,
     )
     known = {NodeId(connection.uid): connection for connection in lost}
-    snap = (await gathering.gather(REF, senses, Memory(), lambda: known)).snapshot
-    assert snap.lost == known
+    connected = {"uid-0": NodeId("id-0")}
+    detector = SimpleNamespace(lost=lambda: known, connected=lambda: connected)
+    snap = (await gathering.gather(REF, senses, Memory(), cast("Detector", detector))).snapshot
+    assert (snap.lost, snap.connected) == (known, connected)
     view = snap.views["cart-0-0"]
     assert isinstance(view, Unreachable)
+    assert view.silent
     return view
 
 
