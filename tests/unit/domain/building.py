@@ -105,6 +105,7 @@ class Node:
     version: str = "8.1.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, Rights] = field(default_factory=dict)
+    good_replicas: int | None = None
     generation: int = 0
     """Counts the lives of the node: a blank restart has another id."""
 
@@ -261,6 +262,7 @@ class Cluster:
             peers=(myself, *others, *self.ghosts),
             parameters={PARAMETER: str(maxmemory(self.spec)), **node.parameters},
             users=node.users,
+            good_replicas=node.good_replicas,
         )
 
 
