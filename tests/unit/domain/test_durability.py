@@ -140,7 +140,8 @@ def test_it_is_announced_unless_a_member_is_about_to_follow(changes: dict[str, A
     for ordinal in (1, 2):
         lost = lost.with_node(0, ordinal, **changes)
     p = plan(lost.snapshot())
-    assert [type(v) for v in (*p.blocks, *p.waits) if v.reason is Reason.WRITES_REFUSED] == [kind]
+    verdicts: list[Block | Wait] = [*p.blocks, *p.waits]
+    assert [type(v) for v in verdicts if v.reason is Reason.WRITES_REFUSED] == [kind]
 
 
 def test_replicas_and_shards_without_slots_refuse_nothing_that_anybody_asks_of_them() -> None:
