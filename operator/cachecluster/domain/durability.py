@@ -14,7 +14,7 @@ NAMES: Final = frozenset({TO_WRITE, MAX_LAG})
 MAX_LAG_SECONDS: Final = 3
 """A replica reports once a second, and a primary counts once a second, in whole seconds: one in step is up to a second
 behind. Three let a report be late and the next one be missed. A primary that nobody reports to refuses writes within
-two seconds more (engine-facts §2), which is the node timeout: before its replicas may elect another without it.
+two seconds more (engine-facts §2), which is the node timeout: no later than its replicas begin to elect another.
 """
 ENGINE_DEFAULTS: Final[Mapping[str, str]] = {MAX_LAG: "10", TO_WRITE: "0"}
 """Of every supported release: no replica is asked for."""

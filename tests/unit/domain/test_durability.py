@@ -63,7 +63,7 @@ def test_the_default_asks_for_nothing_and_leaves_the_file_as_it_was() -> None:
     assert wanted(spec_of(1, 2)).keys().isdisjoint(durability.NAMES)
 
 
-def test_a_primary_that_nobody_reports_to_refuses_before_its_replicas_may_elect_another() -> None:
+def test_a_primary_that_nobody_reports_to_refuses_before_its_replicas_elect_another() -> None:
     assert durability.MAX_LAG_SECONDS + 2 <= NODE_TIMEOUT_SECONDS
 
 
