@@ -15,7 +15,7 @@ def explain_refused_writes(now: Situation) -> Iterator[Verdict]:
         return
     for shard in refusing(now.topology):
         if is_passing(shard):
-            yield Wait(Reason.WRITES_REFUSED, refusal(shard), 0.2)
+            yield Wait(Reason.WRITES_REFUSED, refusal(shard), 0.5)
         else:
             yield Block(Reason.WRITES_REFUSED, refusal(shard))
 
