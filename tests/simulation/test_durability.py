@@ -39,6 +39,12 @@ def _replicas(world: World) -> list[Sandbox]:
     return [b for b in world.boxes("cart") if b is not world.primary(0)]
 
 
+def _ask(spec: dict[str, Any], *, replicas: int, **fields: Any) -> None:
+    """Both in one edit."""
+    spec["topology"]["replicasPerShard"] = replicas
+    spec.update(fields)
+
+
 def test_without_replicas_writes_are_refused_until_one_is_back(world: World) -> None:
     running = Running(world, (1, 2), **ON)
     assert not _refused(running)
@@ -70,11 +76,11 @@ def test_one_of_two_replicas_is_enough(world: World) -> None:
 
 def test_an_edit_makes_no_shard_refuse_what_it_has_accepted_so_far(world: World) -> None:
     running = Running(world, (2, 0))
-    world.edit(running.ref, lambda spec: (spec["topology"].update(replicasPerShard=2), spec.update(ON)))
+    world.edit(running.ref, lambda spec: _ask(spec, replicas=2, **ON))
     running.recovers(200)
     assert not _refused(running)
     assert all(n.parameters["min-replicas-to-write"] == "1" for n in world.watch.living("cart"))
-    world.edit(running.ref, lambda spec: (spec["topology"].update(replicasPerShard=0), spec.pop("durability")))
+    world.edit(running.ref, lambda spec: _ask(spec, replicas=0, durability={"mode": "Default"}))
     running.recovers(200)
     assert not _refused(running)
     assert not world.watch.losses
