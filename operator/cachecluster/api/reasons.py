@@ -63,6 +63,7 @@ class Reason(StrEnum):
     SYSTEM_SECRET_DELETED = "SystemSecretDeleted"
     UNOWNED_KEYS = "UnownedKeys"
     NO_SYNCED_REPLICA = "NoSyncedReplica"
+    WRITES_REFUSED = "WritesRefused"
     SLOTS_UNCOVERED = "SlotsUncovered"
     DATA_LOSS = "DataLoss"
     POD_UNSCHEDULABLE = "PodUnschedulable"

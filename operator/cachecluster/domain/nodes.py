@@ -124,6 +124,10 @@ class NodeView:
     """maxmemory in bytes; 0: unlimited."""
     dataset_bytes: int = 0
     """Of the used memory, what the keys and values take (used_memory_dataset): without buffers and the like."""
+    good_replicas: int | None = None
+    """Replicas that report as often as min-replicas-max-lag asks for (INFO: min_slaves_good_slaves, counted once a
+    second); None: writes ask for none.
+    """
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
     users: Mapping[str, Rights] = field(default_factory=dict)
@@ -147,6 +151,11 @@ class NodeView:
     def leads(self) -> bool:
         """A primary that is open to applications."""
         return self.role is Role.PRIMARY and not self.quarantined
+
+    @property
+    def refuses_writes(self) -> bool:
+        """A primary that answers writes with NOREPLICAS: it asks for one replica, and none keeps up with it."""
+        return self.role is Role.PRIMARY and self.good_replicas == 0
 
     @property
     def blank(self) -> bool:

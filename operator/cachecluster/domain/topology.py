@@ -94,6 +94,11 @@ class Shard:
         return self.primary or self.newcomer
 
     @property
+    def refuses_writes(self) -> bool:
+        """Its head answers writes with NOREPLICAS."""
+        return self.head is not None and self.head.node is not None and self.head.node.refuses_writes
+
+    @property
     def replicas(self) -> tuple[Member, ...]:
         """Members that follow some primary."""
         return tuple(m for m in self.members if m.node is not None and m.node.role is Role.REPLICA)

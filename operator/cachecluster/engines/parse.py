@@ -137,6 +137,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         cluster_state_ok=cluster.get("cluster_state") == "ok",
         current_epoch=int(cluster["cluster_current_epoch"]),
         max_memory=int(fields.get("maxmemory", 0)),
+        good_replicas=int(fields["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in fields else None,
         dataset_bytes=int(fields.get("used_memory_dataset", 0)),
         quarantined=any(name in rights and not rights[name].is_on for name in QUARANTINED),
         users=rights,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from cachecluster.domain import durability
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
@@ -22,6 +23,11 @@ def used_memory(node: "Node") -> int:
 def dataset(node: "Node") -> int:
     """INFO memory: used_memory_dataset in bytes."""
     return node.keys * KEY_BYTES
+
+
+def own_values(version: tuple[int, int]) -> dict[str, str]:
+    """Parameters that a process begins with unless its configuration says otherwise."""
+    return {**DEFAULTS[".".join(map(str, version))], **durability.ENGINE_DEFAULTS, "maxmemory": "0"}
 
 
 KEY_BYTES: Final = 8192
@@ -100,9 +106,7 @@ class Node:
         """Atomic migrations, newest first."""
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
-        major, minor = self.config.version
-        own = {"maxmemory": "0"}
-        self.parameters: dict[str, str] = {**DEFAULTS[f"{major}.{minor}"], **own, **self.config.live}
+        self.parameters: dict[str, str] = {**own_values(self.config.version), **self.config.live}
         self.ballast = 0
         """Bytes that it uses beside what the writers write."""
         self.frozen = False
@@ -311,8 +315,7 @@ class Node:
             return "paused"
         if slot in self.migrating and not taking:
             return f"ASK {slot} {self.rows[self.migrating[slot]].address.ip}"
-        replication.append(self, slot, token)
-        return None
+        return replication.accept(self, slot, token)
 
     def become_primary(self) -> None:
         """Take the primary's slots over (clusterFailoverReplaceYourPrimary)."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from cachecluster.api import names
+from cachecluster.domain import durability
 from cachecluster.domain.access import Rights, read_users
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import Ending, NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
@@ -71,6 +72,7 @@ def view_of(node: Node) -> NodeView:
         quarantined=node.quarantined,
         users=_users(tuple(node.users.values())),
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
+        good_replicas=repl.good if int(node.parameters[durability.TO_WRITE]) else None,
         migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),
         importing=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.importing.items())),
     )

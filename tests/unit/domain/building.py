@@ -107,6 +107,7 @@ class Node:
     version: str = "8.1.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, Rights] = field(default_factory=dict)
+    good_replicas: int | None = None
     generation: int = 0
     """Counts the lives of the node: a blank restart has another id."""
 
@@ -262,6 +263,7 @@ class Cluster:
             peers=(myself, *others, *self.ghosts),
             parameters={PARAMETER: str(maxmemory(self.spec)), **node.parameters},
             users=node.users,
+            good_replicas=node.good_replicas,
         )
 
 
