@@ -103,9 +103,7 @@ class _Move:
 
     async def _by_keys(self, slots: SlotSet, followers: Followers) -> int:
         """Group by group with MIGRATE; what is open already comes first."""
-        if self.context.passwords is None:
-            raise Doubt("the cluster's passwords are not there")
-        login = Login(names.USER_REPLICATION, self.context.passwords.replication)
+        login = Login(names.USER_REPLICATION, self.context.known_passwords().replication)
         finish = self.deadline + FINISH_SECONDS
         mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, finish)
         marks = (*self.source.view.migrating, *self.destination.view.importing)
