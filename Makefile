@@ -13,6 +13,7 @@ RUN := $(UV) run --frozen
 CHART := helm/cachecluster-operator
 CRDS := crds/cacheclusters.cachecluster.dev.yaml $(CHART)/templates/crd.yaml
 PYTEST := $(RUN) pytest -q
+SCENARIOS = $(PYTEST) e2e/scenarios --ignore e2e/scenarios/test_localcluster.py --durations 25 --platform $(CLUSTER) $(if $(CONTEXT),--context $(CONTEXT))
 WHERE = --cluster $(CLUSTER) $(if $(CONTEXT),--context $(CONTEXT)) $(if $(IMAGE),--image $(IMAGE))
 
 help: ## List the commands
@@ -55,7 +56,8 @@ localcluster: ## The local cluster itself: boots, breaks, heals, leaves nothing 
 	$(PYTEST) e2e/scenarios/test_localcluster.py
 
 e2e: ## Scenarios on a real cluster: CLUSTER=local (default) | kind | existing CONTEXT=name
-	$(PYTEST) e2e/scenarios --ignore e2e/scenarios/test_localcluster.py --durations 10 --platform $(CLUSTER) $(if $(CONTEXT),--context $(CONTEXT))
+	$(SCENARIOS) -m "not alone" -n 2 --dist loadfile
+	$(SCENARIOS) -m alone
 
 bench: ## Measure against the targets of docs/design.md
 	$(RUN) python -m bench

@@ -5,6 +5,7 @@ uv run pytest e2e/scenarios --platform kind
 uv run pytest e2e/scenarios --platform existing --context NAME --image REPOSITORY:TAG
 """
 
+import fcntl
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -34,6 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--keep-namespaces", action="store_true", help="leave everything behind, for a look at a failure")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Our mark."""
+    config.addinivalue_line(
+        "markers", "alone: takes away what other scenarios use: the operator, a machine, the API server"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Scenarios take longer than unit tests may."""
     for item in items:
@@ -41,13 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def installation(request: pytest.FixtureRequest) -> Installation:
-    """The platform, up, with the operator installed by Helm. It stays up for the next run."""
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The platform, up, with the operator installed by Helm. It stays up for the next run.
+
+    Of several pytest-xdist workers one installs; to the others it is then there already.
+    """
     option = request.config.getoption
-    try:
-        return install(choose(option("--platform"), option("--context"), option("--image")), FAMILIES)
-    except PlatformError as error:
-        pytest.exit(f"no platform: {error}", returncode=2)
+    with (tmp_path_factory.getbasetemp().parent / "installation.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return install(choose(option("--platform"), option("--context"), option("--image")), FAMILIES)
+        except PlatformError as error:
+            pytest.exit(f"no platform: {error}", returncode=2)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from e2e.kube import ApiError, Kube, Obj
 from e2e.load import Load
 from e2e.recorder import Recorder
 
+pytestmark = pytest.mark.alone
+
 EXAMPLE: Final = REPOSITORY / "examples" / "autoscaled.yaml"
 METRICS: Final = "/apis/metrics.k8s.io/v1beta1"
 REQUEST: Final = Decimal("0.1")

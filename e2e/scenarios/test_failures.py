@@ -11,6 +11,8 @@ from e2e.kube import ApiError, Kube
 from e2e.platform import Faults
 from e2e.recorder import Recorder
 
+pytestmark = pytest.mark.alone
+
 OUTAGE_SECONDS: Final = 15.0
 
 

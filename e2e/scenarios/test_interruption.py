@@ -16,6 +16,8 @@ from e2e.platform import Faults
 from e2e.recorder import Recorder
 from e2e.slots import SlotWatch
 
+pytestmark = pytest.mark.alone
+
 KILLS: Final = 20
 """During one 3 -> 6 -> 3."""
 KEYS_PER_SLOT: Final = 50

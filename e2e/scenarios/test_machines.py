@@ -1,9 +1,13 @@
 """A machine loses its power: what is unknown is not touched (S1), the rest serves on, and all is whole afterwards."""
 
+import pytest
+
 from e2e.client import Client
 from e2e.cluster import Cluster
 from e2e.kube import Kube
 from e2e.platform import Faults
+
+pytestmark = pytest.mark.alone
 
 FAILOVER_SECONDS = 120.0
 

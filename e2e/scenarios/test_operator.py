@@ -1,5 +1,7 @@
 """The operator itself is restarted, replaced and reconfigured: no cache pod notices (S9)."""
 
+import pytest
+
 from e2e.client import Client
 from e2e.cluster import Cluster
 from e2e.diagnosis import OPERATOR_NAMESPACE
@@ -7,6 +9,8 @@ from e2e.install import Installation, until_operator_ready
 from e2e.kube import Kube, is_true
 from e2e.platform import Faults
 from e2e.recorder import Recorder
+
+pytestmark = pytest.mark.alone
 
 OTHER_TAG = "dev-again"
 
