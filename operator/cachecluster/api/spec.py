@@ -28,7 +28,7 @@ from cachecluster.api.network import (
     NetworkPolicyMode,
 )
 from cachecluster.api.owned_parameters import OWNED, OwnedGroup
-from cachecluster.api.placement import Placement, Spread, Toleration
+from cachecluster.api.placement import NODE_LOSS_GRACE_SECONDS, Placement, Spread, Toleration
 from cachecluster.api.quantity import exact
 from cachecluster.api.resources import Limits, ResourceList, Resources
 from cachecluster.api.rules import Check, Model, Rule, Transition, keys_matching
@@ -218,6 +218,21 @@ def _kept(field: str, what: str, default: str | None = None) -> Transition:
     if default is not None:
         values = [f"({o}.?{field}.mode.orValue('{default}') == '{default}')" for o in ("self", "oldSelf")]
         unchanged = f"{' && '.join(values)} || ({unchanged})"
+    return _fixed(field, unchanged, what)
+
+
+def _placement_kept() -> Transition:
+    """An edit leaves alone what decides where pods run."""
+    unchanged = []
+    for field in ("zones", "spread", "topologyKey", "nodeSelector", "tolerations"):
+        now, before = (f"has({o}.placement) && has({o}.placement.{field})" for o in ("self", "oldSelf"))
+        same = f"self.placement.{field} == oldSelf.placement.{field}"
+        unchanged.append(f"({now}) == ({before}) && (!({now}) || {same})")
+    what = "the placement, nodeLossGraceSeconds apart (it would move pods away from their volumes)"
+    return _fixed("placement", " && ".join(unchanged), what)
+
+
+def _fixed(field: str, unchanged: str, what: str) -> Transition:
     return Transition(
         unchanged,
         f"{what} of a living cluster cannot be changed by this version; write back what it was, or create a new "
@@ -275,7 +290,7 @@ class CacheClusterSpec(Model):
             at="engine",
         ),
         _PERSISTENCE_KEPT,
-        _kept("placement", "the placement (it would move pods away from their volumes)"),
+        _placement_kept(),
         _kept("auth", "the authentication", default="Password"),
     )
 
@@ -307,7 +322,7 @@ class CacheClusterSpec(Model):
     placement: Placement | None = Field(
         default=None,
         description="Where nodes may run. Omitted: everywhere, spread over zones. Fixed once the cluster exists, in "
-        "this version.",
+        "this version, but for nodeLossGraceSeconds.",
     )
     parameters: Parameters | None = Field(
         default=None,
@@ -349,6 +364,12 @@ class CacheClusterSpec(Model):
     def auth_mode(self) -> AuthMode:
         """The mode in force."""
         return self.auth.mode if self.auth else AuthMode.PASSWORD
+
+    @property
+    def node_loss_grace_seconds(self) -> int:
+        """The grace in force."""
+        given = self.placement.node_loss_grace_seconds if self.placement else None
+        return NODE_LOSS_GRACE_SECONDS if given is None else given
 
     @property
     def members_per_shard(self) -> int:

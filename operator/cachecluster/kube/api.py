@@ -89,9 +89,10 @@ class KubeApi(Protocol):
         uid: str,
         resource_version: str | None,
         orphan: bool = False,
+        grace_seconds: int | None = None,
     ) -> None:
         """Delete only the object that was seen; raises Conflict if it is another by now. Gone already is fine.
 
-        ``orphan``: what it owns stays, without an owner.
+        ``orphan``: what it owns stays, without an owner. ``grace_seconds``: of a pod, other than its own.
         """
         ...

@@ -174,6 +174,7 @@ class KubeClient:
         uid: str,
         resource_version: str | None,
         orphan: bool = False,
+        grace_seconds: int | None = None,
     ) -> None:
         """See KubeApi."""
         preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
@@ -182,6 +183,7 @@ class KubeClient:
             "kind": "DeleteOptions",
             "preconditions": preconditions,
             "propagationPolicy": "Orphan" if orphan else "Background",
+            **({"gracePeriodSeconds": grace_seconds} if grace_seconds is not None else {}),
         }
         found = resource(api_version, kind)
         try:

@@ -96,7 +96,15 @@ class Server:
         return self.store.update(body)
 
     def delete(
-        self, kind: str, namespace: str, name: str, uid: str, resource_version: str | None, *, orphan: bool = False
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        uid: str,
+        resource_version: str | None,
+        *,
+        orphan: bool = False,
+        grace: int | None = None,
     ) -> None:
         """DELETE with preconditions; gone already is fine. ``orphan``: what it owns stays."""
         live = self.store.look(Key(kind, namespace, name))
@@ -104,7 +112,10 @@ class Server:
             _same(live, uid, resource_version)
             for listener in self.on_delete:
                 listener(kind, name)
-            (self.store.delete_alone if orphan else self.store.delete)(Key(kind, namespace, name))
+            if orphan:
+                self.store.delete_alone(Key(kind, namespace, name))
+            else:
+                self.store.delete(Key(kind, namespace, name), grace)
 
     def _check(self, live: Object, merged: Object) -> None:
         kind, name = live["kind"], live["metadata"]["name"]

@@ -78,11 +78,14 @@ class Kube:
         uid: str,
         resource_version: str | None,
         orphan: bool = False,
+        grace_seconds: int | None = None,
     ) -> None:
         """DELETE."""
         await self._way.kube_write(
-            f"delete {kind} {name}{' alone' if orphan else ''}",
-            lambda: self._server.delete(kind, namespace, name, uid, resource_version, orphan=orphan),
+            f"delete {kind} {name}{' alone' if orphan else ''}{' by force' if grace_seconds == 0 else ''}",
+            lambda: self._server.delete(
+                kind, namespace, name, uid, resource_version, orphan=orphan, grace=grace_seconds
+            ),
         )
 
 

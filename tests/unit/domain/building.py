@@ -87,6 +87,8 @@ class Node:
     last_io: int | None = 0
     pong_age: float = 0.1
     """Since the others have heard of it."""
+    suspected: bool = False
+    """They have waited in vain for its answer."""
     answers: bool = True
     hidden: bool = False
     """The others do not list it, but for a ghost of it."""
@@ -127,7 +129,7 @@ class Node:
 
 def row(node: Node) -> Peer:
     """The node as the others list it."""
-    flags = {"master" if node.role is Role.PRIMARY else "slave"}
+    flags = {"master" if node.role is Role.PRIMARY else "slave", *(["fail?"] if node.suspected else [])}
     follows = NodeId(node.follows) if node.follows else None
     return Peer(
         node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, node.pong_age, node.slots

@@ -318,3 +318,11 @@ async def test_a_delete_says_what_becomes_of_the_rest(
 async def test_a_storage_class_has_no_namespace(server: Server, kube: KubeClient) -> None:
     await kube.get("storage.k8s.io/v1", "StorageClass", "", "ssd")
     assert server.requests[-1][1] == "/apis/storage.k8s.io/v1/storageclasses/ssd"
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(None, None), (0, 0), (1, 1)])
+async def test_a_pod_keeps_its_own_grace_unless_another_is_asked_for(
+    server: Server, kube: KubeClient, seconds: int | None, sent: int | None
+) -> None:
+    await kube.delete("v1", "Pod", "shop", "cart-0-0", uid="u", resource_version="7", grace_seconds=seconds)
+    assert json.loads(server.requests[-1][3]).get("gracePeriodSeconds") == sent
