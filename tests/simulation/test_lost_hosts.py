@@ -234,6 +234,7 @@ def test_killed_around_the_deletion_the_operator_goes_on(point: int) -> None:
         operator = world.leader["cart"]
         operator.way.die_at = 2 * operator.way.requests + point
         until_left(world, box.host, 2 * GIVEN_UP_SECONDS)
+        assert world.crashes == 1
         served(world, running)
         world.power_on(box.host)
         world.wait(6)

@@ -287,3 +287,12 @@ class TestForgetting:
     def test_whose_address_another_node_has_by_now_is_gone(self) -> None:
         snap = self.snap(heard=500)
         assert self.forgets(replace(snap, foreign=tuple(replace(f, ip="10.0.0.0") for f in snap.foreign)))
+
+    def test_s4_one_that_is_linked_again_stops_everything_and_may_be_a_leftover(self) -> None:
+        snap = self.snap(heard=0)
+        linked = replace(snap, foreign=tuple(replace(f, alive_since=NOW - 60) for f in snap.foreign))
+        [block] = plan(linked).blocks
+        assert block.reason is Reason.FOREIGN_NODE
+        assert "on Kubernetes node lost" in block.message
+        nowhere = replace(linked, hosts={n: h for n, h in linked.hosts.items() if h.ready})
+        assert "Kubernetes node" not in plan(nowhere).blocks[0].message
