@@ -1,12 +1,14 @@
 """Machines that are lost for good, or come back after they were given up."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
 from cachecluster.api import names
+from tests.simulation.conftest import Seeds
 from tests.simulation.kubernetes.kubelet import Sandbox
-from tests.simulation.schedules import VERSIONS
+from tests.simulation.schedules import VERSIONS, random_faults, version_of
 from tests.simulation.test_faults import PERSISTENT, Running
 from tests.simulation.world import NOT_READY_SECONDS, World
 
@@ -253,3 +255,36 @@ def test_zone_that_is_lost_for_good_is_left_one_pod_of_a_shard_at_a_time(world: 
         world.power_on(host)
     world.wait(6)
     running.recovers(180)
+
+
+@pytest.mark.share(0.1)
+def test_any_schedule_of_losses_and_faults_converges(seeds: Seeds) -> None:
+    for seed in seeds:
+        with World(f"losses {seed}") as world:
+            _schedule(seed, world)
+
+
+def _schedule(seed: int, world: World) -> None:
+    """One or two machines go, in one way or another, before or after they are given up comes the end of that."""
+    chance = random.Random(seed)  # noqa: S311
+    persistence = PERSISTENT.get(chance.choice(("None", "None", "AppendOnly")), {"mode": "None"})
+    shape = chance.choice(((1, 1), (2, 1), (3, 1), (3, 2)))
+    running = Running(world, shape, version=version_of(seed), placement=PLACEMENT, persistence=persistence)
+    world.disturb(random_faults(chance))
+    hosts = chance.sample(sorted(world.hosts.by_name), chance.choice((1, 1, 2)))
+    away, back = chance.choice(((world.power_off, world.power_on), (world.strand, world.rejoin)))
+    for host in hosts:
+        away(host)
+        world.wait(30 * chance.random())
+    world.wait(chance.choice((20, 50, 60, 120)))
+    if away == world.power_off and chance.random() < 0.3:
+        world.hosts.take_out_of_service(hosts[0])
+        world.wake_all()
+        world.wait(20 * chance.random())
+    for host in hosts:
+        back(host)
+        world.hosts.take_out_of_service(host, on=False)
+    world.wait(6)
+    world.calm()
+    world.wake_all()
+    running.recovers(300)
