@@ -35,7 +35,8 @@ def _verdict(now: Situation, shard: Shard, member: Member, host: str) -> Verdict
         return Wait(Reason.LEAVING_LOST_NODE, f"{told}; it may still run: it has been heard of lately", 1.0)
     left = 0.0 if word else _grace_left(now, host)
     if left > 0:
-        message = f"{told}. It is given up after {now.spec.node_loss_grace_seconds} s of that (nodeLossGraceSeconds)"
+        what = "You are asked about it" if member.pod.has_volume else "It is given up"
+        message = f"{told}. {what} after {now.spec.node_loss_grace_seconds} s of that (nodeLossGraceSeconds)"
         return Wait(Reason.LEAVING_LOST_NODE, message, min(left, 30.0))
     obstacle = None if word else _obstacle(now, shard, member)
     if obstacle is not None:
