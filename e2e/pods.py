@@ -24,7 +24,7 @@ def client_pod(
         "imagePullPolicy": "IfNotPresent",
         "command": list(command),
         "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
-        "resources": {"requests": {"cpu": "10m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

@@ -46,7 +46,8 @@ def create(instance_group: str, machine: str) -> None:
             for child in (group.parent, group):  # empty at first, and nothing may enter before they are set
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     (child / file).write_text((root / file).read_text())
-    daemons_file(instance_group, machine).parent.mkdir(exist_ok=True)
+    for procs in daemons_files(instance_group, machine):
+        procs.parent.mkdir(exist_ok=True)
 
 
 def _weigh(instance: Path, file: str, default: int) -> None:
@@ -58,9 +59,21 @@ def _weigh(instance: Path, file: str, default: int) -> None:
     (instance / file).write_text(str(default * machines))
 
 
-def daemons_file(instance_group: str, machine: str) -> Path:
-    """File into which a process writes 0 to join the machine's daemons."""
-    return _group(instance_group, machine) / DAEMONS / "cgroup.procs"
+def daemons_files(instance_group: str, machine: str) -> list[Path]:
+    """Files into which a process writes 0 to join the machine's daemons.
+
+    Of several hierarchies in that by which the machine is frozen, and where processors are shared: next to the Pods,
+    as on a real machine, and not among all programs of this one, where a handful would outweigh all Pods together.
+    """
+    groups = {_group(instance_group, machine)} | {root / instance_group / machine for root in _processors()}
+    return sorted(group / DAEMONS / "cgroup.procs" for group in groups)
+
+
+def _processors() -> list[Path]:
+    """Root directories of the hierarchies in which processors are shared and counted."""
+    if is_version_2():
+        return [ROOT]
+    return [root for root in hierarchies() if {"cpu", "cpuacct"} & set(root.name.split(","))]
 
 
 def freeze(instance_group: str, machine: str) -> None:

@@ -157,5 +157,6 @@ class Machine:
 
     def _joined(self, argv: Sequence[str]) -> list[str]:
         """The command line, run in the machine's cgroup from its first instruction on."""
-        procs = cgroups.daemons_file(self.instance.cgroup, self.name)
-        return ["sh", "-c", f'cd / && echo 0 > {shlex.quote(str(procs))} && exec "$@"', "sh", *argv]
+        files = cgroups.daemons_files(self.instance.cgroup, self.name)
+        joining = " && ".join(f"echo 0 > {shlex.quote(str(file))}" for file in files)
+        return ["sh", "-c", f'cd / && {joining} && exec "$@"', "sh", *argv]

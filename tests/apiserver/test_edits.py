@@ -91,6 +91,8 @@ def test_a_field_that_is_set_can_neither_be_changed_nor_removed(
         {"pod": {"labels": {"team": "shop"}}},
         {"placement": {"nodeLossGraceSeconds": 30}},
         {"deletionPolicy": "Delete"},
+        {"durability": {"mode": "Default"}},
+        {"durability": {"mode": "AtLeastOneReplica"}, "topology": {**TOPOLOGY, "replicasPerShard": 2}},
         {"paused": True},
     ],
     ids=str,
@@ -98,6 +100,14 @@ def test_a_field_that_is_set_can_neither_be_changed_nor_removed(
 def test_edits_that_are_followed_pass(clusters: Clusters, least: str, change: dict[str, Any]) -> None:
     answer = clusters.edit(least, {**VALID, **change})
     assert answer.accepted, answer
+
+
+def test_replicas_that_durability_needs_stay_unless_it_goes_too(clusters: Clusters, full: str) -> None:
+    fewer = {**FULL, "topology": {**FULL["topology"], "replicasPerShard": 1}}
+    answer = clusters.edit(full, fewer)
+    assert [cause[0] for cause in answer.causes] == ["spec.durability.mode"], answer
+    assert "write topology.replicasPerShard: 2 or more, or durability.mode: Default" in str(answer)
+    assert clusters.edit(full, {**fewer, "durability": {"mode": "Default"}}).accepted
 
 
 @pytest.mark.parametrize("seconds", [10, None])

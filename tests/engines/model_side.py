@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from cachecluster.domain import durability
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet, share
 from cachecluster.engines.client import SlotState
 from tests.simulation.clock import Clock, VirtualLoop
-from tests.simulation.engine import atomic, commands, slot_commands
+from tests.simulation.engine import atomic, commands, replication, slot_commands
 from tests.simulation.engine.disk import Disk
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Config, Node
@@ -19,6 +20,11 @@ NODE_TIMEOUT: Final = 2.0
 KEYS: Final = (3, 5, 7)
 """Written to the first slot of each shard at the start."""
 MOVING_SLOT: Final = 0
+ASKING: Final = {
+    "ask_one": ((durability.MAX_LAG, "3"), (durability.TO_WRITE, "1")),
+    "ask_none": ((durability.TO_WRITE, "0"),),
+}
+"""How many replicas have to keep up with a primary that takes writes."""
 MOVING: Final = SlotSet.of([MOVING_SLOT])
 """The slot that moves, where one does: it has the keys of the first shard."""
 
@@ -45,6 +51,8 @@ class Seen:
     owners: tuple[tuple[str, str], ...]
     given_up: tuple[str, ...]
     in_step: bool
+    refuses: bool
+    """Writes, for want of a replica."""
     keys: int
     open_slots: tuple[str, ...]
     """Slots that are on their way: from here (``5>1.0``) or to here (``5<0.0``)."""
@@ -158,6 +166,8 @@ class Model:
                     slot_commands.set_slots(node, MOVING, SlotState(step.what.upper()), peer)
                 case "at_once" | "while_it_dies" | "and_dies" | "call_off":
                     self._at_once(node, step, other_id)
+                case "ask_one" | "ask_none":
+                    commands.configure(node, ASKING[step.what])
                 case "migrate":
                     keys = [token.encode() for slot in MOVING for token in node.tokens.get(slot, ())]
                     slot_commands.migrate(node, self.ips[step.other], keys)
@@ -184,6 +194,7 @@ class Model:
             owners=in_order((r.config_epoch, self.names[r.node_id], r.slots) for r in rows if r.primary),
             given_up=tuple(sorted(self.names[r.node_id] for r in rows if r.fail and not r.noaddr)),
             in_step=node.me.primary or node.repl.up,
+            refuses=replication.refuses(node),
             keys=node.keys,
             given_away=tuple(job.state for job in node.jobs if job.outgoing),
             open_slots=tuple(

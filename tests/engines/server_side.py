@@ -11,7 +11,7 @@ from cachecluster.engines import parse
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.tags import tag
-from tests.engines.model_side import KEYS, MOVING_SLOT, Seen, State, Step, in_order
+from tests.engines.model_side import ASKING, KEYS, MOVING_SLOT, Seen, State, Step, in_order
 from tests.simulation.engine.atomic import ATOMIC_SINCE
 
 
@@ -84,6 +84,9 @@ class Servers:
             if step.what in {"at_once", "while_it_dies", "and_dies", "call_off"}:
                 await self._at_once(node, step, other_id)
                 return True
+            if step.what in ASKING:
+                await node.call("CONFIG", "SET", *itertools.chain(*ASKING[step.what]))
+                return True
             if step.what == "migrate":
                 keys = [_key(MOVING_SLOT, number) for number in range(KEYS[0])]
                 to = (self.nodes[step.other].address, 6379)
@@ -132,6 +135,7 @@ class Servers:
             owners=in_order((int(r[6]), self._name(r[0]), _slots(r[8:])) for r in rows),
             given_up=tuple(sorted(self._name(r[0]) for r in rows if _given_up(r[2]))),
             in_step="role:master" in info or "master_link_status:up" in info,
+            refuses="role:master" in info and "min_slaves_good_slaves:0" in info,
             keys=int(keys),
             given_away=tuple(job.state for job in map(parse.migration, itertools.chain(*jobs)) if job.outgoing),
             open_slots=tuple(sorted(self._open_slot(f) for f in me[8:] if f.startswith("["))),

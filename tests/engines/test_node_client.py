@@ -15,7 +15,15 @@ from cachecluster.api import names
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
-from cachecluster.engines.client import NobodyListens, NodeClient, NodeDenied, NodeError, NodeRefused, NodeUnreachable
+from cachecluster.engines.client import (
+    NoAnswer,
+    NobodyListens,
+    NodeClient,
+    NodeDenied,
+    NodeError,
+    NodeRefused,
+    NodeUnreachable,
+)
 from cachecluster.engines.valkey import COMMAND_SECONDS, CONNECT_SECONDS
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator, has_no_link, in_step, leads
 from tests.engines.harness.addresses import BUS_PORT, PORT, Addresses
@@ -268,8 +276,17 @@ async def test_host_that_drops_packets_is_given_up_in_time() -> None:
             waiting = queue.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex((address, PORT))
-        with fails(NodeUnreachable, "no answer in time", within=CONNECT_SECONDS + 3):
+        with fails(NoAnswer, "no answer in time", within=CONNECT_SECONDS + 3):
             await connect(address, PASSWORDS.operator)
+
+
+@one_family
+async def test_node_without_room_for_another_client_has_answered(fleet: Nodes) -> None:
+    node = await fleet.start("one")
+    await fleet.client(node)
+    await as_operator(node, "CONFIG", "SET", "maxclients", "1")
+    with fails(NodeUnreachable, "max number of clients reached", within=CONNECT_SECONDS):
+        await connect(node.address, PASSWORDS.operator)
 
 
 @one_family
@@ -277,9 +294,9 @@ async def test_frozen_node_is_given_up_in_time_and_never_asked_again(fleet: Node
     node = await fleet.start("one")
     client = await fleet.client(node)
     node.pause()
-    with fails(NodeUnreachable, "no answer in time", within=COMMAND_SECONDS + 3):
+    with fails(NoAnswer, "no answer in time", within=COMMAND_SECONDS + 3):
         await client.view()
-    with fails(NodeUnreachable, "no answer in time", within=CONNECT_SECONDS + COMMAND_SECONDS + 3):
+    with fails(NoAnswer, "no answer in time", within=CONNECT_SECONDS + COMMAND_SECONDS + 3):
         await connect(node.address, PASSWORDS.operator)
     node.resume()
     await node.until_ready()

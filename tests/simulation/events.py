@@ -113,6 +113,17 @@ def isolate(world: "World", ref: ClusterRef, chance: Random) -> None:
         world.clock.later(1 + 15 * chance.random(), world.network.heal)
 
 
+def freeze(world: "World", ref: ClusterRef, chance: Random) -> None:
+    """A process hangs, and goes on later unless somebody has ended it."""
+    nodes = [b.node for b in _running(world, ref) if b.node is not None]
+    if nodes:
+        node = chance.choice(nodes)
+        world.note(f"event: {node.ip} hangs")
+        world.watch.partitioned = True
+        node.freeze()
+        world.clock.later(1 + 40 * chance.random(), node.thaw)
+
+
 def kill_operator(world: "World", ref: ClusterRef, chance: Random) -> None:
     """SIGKILL to the operator."""
     world.kill_operator(ref)
@@ -175,7 +186,7 @@ GENTLE: Final[tuple[Event, ...]] = (
     *(roll, resize_shards, request_failover, request_restart, configure, configure_by_hand),
 )
 BLUNT: Final[tuple[Event, ...]] = (
-    *(power_off, isolate, power_off, isolate),
+    *(power_off, isolate, freeze, power_off, isolate, freeze),
     *(kill_process, delete_pod, hide_node, kill_operator, roll, request_failover),
 )
 """What may take the last moments of writes with it, replication being asynchronous."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from cachecluster.api import names
+from cachecluster.api.durability import MIN_REPLICAS
 from tests.simulation import events
 from tests.simulation.conftest import Seeds
 from tests.simulation.operating.faults import Faults
@@ -32,7 +33,16 @@ def rescale(spec: dict[str, Any], chance: random.Random) -> None:
 
 def more_or_fewer_copies(spec: dict[str, Any], chance: random.Random) -> None:
     """Another number of replicas; at least one, so that every write has a copy."""
-    spec["topology"]["replicasPerShard"] = chance.randint(1, 2)
+    spec["topology"]["replicasPerShard"] = count = chance.randint(1, 2)
+    if count < MIN_REPLICAS:  # else the API server refuses it
+        spec.pop("durability", None)
+
+
+def other_durability(spec: dict[str, Any], chance: random.Random) -> None:
+    """Writes ask for a replica, or do not any more."""
+    if spec.pop("durability", None) is None:
+        spec["durability"] = {"mode": "AtLeastOneReplica"}
+        spec["topology"]["replicasPerShard"] = MIN_REPLICAS
 
 
 def other_image(spec: dict[str, Any], chance: random.Random) -> None:
@@ -67,7 +77,7 @@ def pause(spec: dict[str, Any], chance: random.Random) -> None:
 
 EDITS: Final = (
     *(rescale, more_or_fewer_copies, live_parameter, live_parameter, no_parameters, pause),
-    *(other_image, other_limit, restarting_parameter),
+    *(other_image, other_limit, restarting_parameter, other_durability),
 )
 REQUESTS: Final = (events.request_failover, events.request_failover, events.request_restart)
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from cachecluster.domain import durability
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, share
 from tests.simulation.clock import Clock, VirtualLoop
-from tests.simulation.engine import commands
+from tests.simulation.engine import commands, replication
 from tests.simulation.engine.disk import Disk
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.node import Config, Node
@@ -204,3 +205,37 @@ def test_refusals(lab: Lab) -> None:
     with pytest.raises(commands.Refused, match="to a replica"):
         commands.failover(primary, FailoverKind.FORCE)
     assert replica.me.slots == NO_SLOTS
+
+
+def _seconds_until(lab: Lab, node: Node, *, refused: bool) -> float:
+    """Until the node refuses writes for want of a replica, or takes them again."""
+    for step in range(100):
+        if (node.write(0, f"after {step} {refused}") == replication.NO_REPLICAS) is refused:
+            return step / 10
+        lab.wait(0.1)
+    raise AssertionError(f"{node.ip} goes on to {'take' if refused else 'refuse'} writes")
+
+
+def test_a_primary_that_asks_for_a_replica_refuses_writes_soon_after_the_last_one_falls_silent(lab: Lab) -> None:
+    """2.9 to 4.3 s, and 1.0 to 1.2 s back (engine-facts §2)."""
+    (nodes,) = lab.form(1, 2)
+    primary = nodes[0]
+    commands.configure(primary, ((durability.MAX_LAG, "3"), (durability.TO_WRITE, "1")))
+    lab.network.isolate(nodes[1].ip, {primary.ip})
+    lab.wait(10)
+    assert primary.write(0, "one is enough") is None
+    lab.network.isolate(nodes[2].ip, {primary.ip})
+    assert 2 <= _seconds_until(lab, primary, refused=True) <= 5
+    lab.network.heal()
+    assert _seconds_until(lab, primary, refused=False) <= 2
+
+
+def test_who_is_promoted_asks_for_a_replica_of_its_own(lab: Lab) -> None:
+    (nodes,) = lab.form(1, 2)
+    for node in nodes:
+        commands.configure(node, ((durability.MAX_LAG, "3"), (durability.TO_WRITE, "1")))
+    nodes[0].stop(orderly=False)
+    commands.failover(nodes[1], FailoverKind.TAKEOVER)
+    assert nodes[1].write(0, "alone") == replication.NO_REPLICAS
+    lab.wait(3)
+    assert nodes[1].write(0, "followed") is None

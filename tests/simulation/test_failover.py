@@ -255,6 +255,59 @@ def test_s1_an_operator_that_is_cut_off_promotes_nothing(world: World) -> None:
     running.recovers(180)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 1)], ids=str)
+def test_s10_primary_that_hangs_is_ended_before_it_is_replaced(world: World, shape: tuple[int, int]) -> None:
+    """Where the others can elect, native failover is quicker; the process is ended all the same."""
+    running = Running(world, shape)
+    box = world.primary(0)
+    assert box.node is not None
+    box.node.freeze()
+    assert until_replaced(world, box) < 60
+    world.until(lambda: box.uid not in running.pods().values(), "the pod is replaced", 60)
+    running.recovers()
+    assert not world.watch.losses
+    assert any(reason == "NodeHangs" for _, reason, _ in world.recorder.events)
+
+
+def test_replica_that_hangs_is_ended(world: World) -> None:
+    running = Running(world)
+    box = next(b for b in world.boxes("cart") if b.node is not None and not b.node.me.primary)
+    assert box.node is not None
+    box.node.freeze()
+    world.until(lambda: box.uid not in running.pods().values(), "the pod is replaced", 90)
+    assert not promotions(world)
+    running.recovers()
+    assert not world.watch.losses
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0, 8.0])
+def test_s1_a_process_that_goes_on_is_left_alone(world: World, seconds: float) -> None:
+    running = Running(world, (1, 1))
+    pods = running.pods()
+    node = world.primary(0).node
+    assert node is not None
+    node.freeze()
+    world.wait(seconds)
+    node.thaw()
+    world.wait(30)
+    running.recovers()
+    assert running.pods() == pods
+    assert not promotions(world)
+
+
+def test_s7_the_only_copy_is_not_ended_although_it_hangs(world: World) -> None:
+    running = Running(world, (1, 0))
+    pods = running.pods()
+    node = world.primary(0).node
+    assert node is not None
+    node.freeze()
+    world.wait(60)
+    assert running.pods() == pods
+    node.thaw()
+    running.recovers()
+    assert not world.watch.losses
+
+
 def test_replica_on_a_machine_without_power_changes_no_primary(world: World) -> None:
     running = Running(world)
     primaries = [world.primary(s) for s in range(3)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.report import markdown
 from cachecluster.api.conditions import ConditionType
-from cachecluster.api.reasons import Reason
+from cachecluster.api.reasons import FailoverCause, Reason
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -13,7 +13,7 @@ DOCS = REPOSITORY / "docs"
 
 def test_every_condition_and_reason_is_documented() -> None:
     text = (DOCS / "conditions.md").read_text()
-    missing = [name for name in (*ConditionType, *Reason) if f"`{name}`" not in text]
+    missing = [name for name in (*ConditionType, *Reason, *FailoverCause) if f"`{name}`" not in text]
     assert not missing
 
 

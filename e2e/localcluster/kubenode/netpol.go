@@ -39,6 +39,9 @@ func runNetworkPolicies(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("iptables: %w", err)
 	}
+	for family, handler := range iptables {
+		iptables[family] = &rememberedRules{IPTablesHandler: handler}
+	}
 
 	factory := informers.NewSharedInformerFactory(client, 0)
 	pods := factory.Core().V1().Pods().Informer()

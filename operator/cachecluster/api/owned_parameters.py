@@ -56,6 +56,10 @@ OWNED: Final = (
         ),
     ),
     OwnedGroup(
+        "follows from durability.mode; set that instead",
+        ("min-replicas-max-lag", "min-replicas-to-write"),
+    ),
+    OwnedGroup(
         "belongs to the users and passwords that the operator manages; set auth.mode instead",
         (
             "aclfile",
@@ -105,8 +109,6 @@ OWNED: Final = (
         "decides how replicas follow their primary, which the operator sets; remove it",
         (
             "import-mode",
-            "min-replicas-max-lag",
-            "min-replicas-to-write",
             "repl-diskless-load",
             "repl-diskless-sync",
             "repl-diskless-sync-delay",

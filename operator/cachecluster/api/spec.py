@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import Field
 
+from cachecluster.api.durability import MIN_REPLICAS, Durability, DurabilityMode
 from cachecluster.api.fields import (
     Flag,
     ImageReference,
@@ -38,6 +39,8 @@ __all__ = [
     "AuthMode",
     "CacheClusterSpec",
     "DeletionPolicy",
+    "Durability",
+    "DurabilityMode",
     "Engine",
     "EngineVersion",
     "IPBlock",
@@ -207,6 +210,10 @@ Parameters = Annotated[
 ]
 
 
+def _survives_a_replica(self: Any) -> bool:
+    return self.durability_mode is DurabilityMode.DEFAULT or self.topology.replicas_per_shard >= MIN_REPLICAS
+
+
 def _volume_holds_memory(self: Any) -> bool:
     size = self.persistence.size if self.persistence else None
     return size is None or exact(size) >= exact(self.resources.limits.memory)
@@ -282,6 +289,14 @@ class CacheClusterSpec(Model):
             at="deletionPolicy",
             kind="FieldValueForbidden",
         ),
+        Rule(
+            "!has(self.durability) || self.durability.mode != 'AtLeastOneReplica' || "
+            f"self.topology.replicasPerShard >= {MIN_REPLICAS}",
+            _survives_a_replica,
+            "AtLeastOneReplica needs two replicas, for else writes would be refused whenever one restarts; write "
+            f"topology.replicasPerShard: {MIN_REPLICAS} or more, or durability.mode: Default",
+            at="durability.mode",
+        ),
     )
     TRANSITIONS: ClassVar[tuple[Transition, ...]] = (
         Transition(
@@ -318,6 +333,11 @@ class CacheClusterSpec(Model):
         default=None,
         description="Whether and how data outlives a node's restart. Omitted: mode None. Of a cluster that exists the "
         "size can grow; mode and storageClassName are fixed, in this version.",
+    )
+    durability: Durability | None = Field(
+        default=None,
+        description="Which writes are accepted while replicas are missing. Omitted: mode Default. Edits take effect on "
+        "running nodes, without a restart.",
     )
     placement: Placement | None = Field(
         default=None,
@@ -359,6 +379,11 @@ class CacheClusterSpec(Model):
     def persistence_mode(self) -> PersistenceMode:
         """The mode in force."""
         return self.persistence.mode if self.persistence else PersistenceMode.NONE
+
+    @property
+    def durability_mode(self) -> DurabilityMode:
+        """The mode in force."""
+        return self.durability.mode if self.durability else DurabilityMode.DEFAULT
 
     @property
     def auth_mode(self) -> AuthMode:

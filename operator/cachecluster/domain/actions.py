@@ -189,6 +189,16 @@ class Promote:
 
 
 @dataclass(frozen=True, slots=True)
+class EndPod:
+    """Delete the pod of a process that hangs, through its kubelet, which kills the process after a moment."""
+
+    disruptive: ClassVar[bool] = True
+    node: Target
+    keeper: Target
+    """Has its data."""
+
+
+@dataclass(frozen=True, slots=True)
 class FreePod:
     """Delete by force a pod that hangs on a lost Kubernetes node: it is made anew elsewhere."""
 
@@ -340,6 +350,7 @@ Action = (
     | Replicate
     | Forget
     | Promote
+    | EndPod
     | FreePod
     | Release
     | Reset

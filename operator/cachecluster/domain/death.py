@@ -6,7 +6,7 @@ from typing import Final
 from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.loss import Lost, ended_together, has_fallen_silent
 from cachecluster.domain.lost_hosts import word_on
-from cachecluster.domain.nodes import Ending, NodeId, NodeView, Unreachable
+from cachecluster.domain.nodes import Ending, NodeId, NodeView, Peer, Unreachable
 from cachecluster.domain.snapshot import ContainerState, Snapshot
 from cachecluster.domain.topology import Member, Shard, Topology
 
@@ -63,10 +63,18 @@ def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequen
     if not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
         return None
     rows = [row for v in _views(topology) if (row := v.peer(owner)) is not None]
-    if any(row.pong_age is not None and row.pong_age < lost.seconds + HEARD_SECONDS for row in rows):
+    if not all(_unheard(row, lost.seconds) for row in rows):
         return None
     why = f"the machine of {lost.pod} has fallen silent (towards the operator, its replicas and every other node)"
     return Lost(owner, FailoverCause.MACHINE_SILENT, why, lost.pod, lost.ip, lost, unheard=True, proven=False)
+
+
+def _unheard(row: Peer, seconds: float) -> bool:
+    """A node has had no pong since our kernel had its last answer, and waits for one: who has not asked cannot tell. A
+    primary whose address it does not know cannot be asked.
+    """
+    late = row.pong_age is None or row.pong_age >= seconds + HEARD_SECONDS
+    return late and (row.asked or "noaddr" in row.flags)
 
 
 def _cut_off(topology: Topology) -> bool:

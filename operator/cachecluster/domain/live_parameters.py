@@ -9,6 +9,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, EngineVersion, PersistenceMode
+from cachecluster.domain import durability
 from cachecluster.domain.memory import PARAMETER, maxmemory, maxmemory_of
 from cachecluster.domain.nodes import NodeView
 from cachecluster.domain.parameter_defaults import DEFAULTS
@@ -38,19 +39,26 @@ def is_live(name: str, spec: CacheClusterSpec) -> bool:
 def wanted(spec: CacheClusterSpec, remembered: Collection[str] = ()) -> dict[str, str]:
     """Every live parameter that matters, sorted, with the value it is to have.
 
-    Those of the spec; maxmemory, which follows from the memory limit; the save points of mode Snapshot, for which the
-    spec need not ask; and those ``remembered`` from earlier specs, which get the engine's own default.
+    Those of the spec; maxmemory, which follows from the memory limit; what durability.mode asks for; the save points of
+    mode Snapshot, for which the spec need not ask; and those ``remembered`` from earlier specs, which get the engine's
+    own default.
     """
-    defaults = DEFAULTS[spec.version]
+    defaults = _defaults(spec.version)
     known = (set(remembered) - {"save"}) & defaults.keys()
     if spec.persistence_mode is PersistenceMode.SNAPSHOT:
         known.add("save")
     found = {name: defaults[name] for name in known} | {PARAMETER: str(maxmemory(spec))}
+    found |= durability.parameters(spec)
     for given, value in (spec.parameters or {}).items():
         name = present_name(given, spec.version)
-        if name in defaults:
+        if name in DEFAULTS[spec.version]:
             found[name] = f"{defaults[name]} {value}" if name == _PARTIAL else str(value)
     return {name: normal(name, value) for name, value in sorted(found.items())}
+
+
+def _defaults(version: str) -> Mapping[str, str]:
+    """The engine's own values: of what users may set, and of what durability.mode does."""
+    return {**DEFAULTS[version], **durability.ENGINE_DEFAULTS}
 
 
 def remembered(live: Manifest | None, pods: Iterable[Pod], name: str, version: str) -> frozenset[str]:
@@ -60,7 +68,7 @@ def remembered(live: Manifest | None, pods: Iterable[Pod], name: str, version: s
     """
     if live is not None:
         return noted(live)
-    return frozenset(DEFAULTS[version]) if is_mounted(pods, name) else frozenset()
+    return frozenset(_defaults(version)) if is_mounted(pods, name) else frozenset()
 
 
 def noted(live: Manifest) -> frozenset[str]:

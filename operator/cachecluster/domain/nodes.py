@@ -37,6 +37,8 @@ class Peer:
     pong_age: float | None
     """Seconds since the last pong, None if there never was one (or for the node itself)."""
     slots: SlotSet = NO_SLOTS
+    asked: bool = False
+    """It has been sent a ping that it has not answered yet."""
 
     @property
     def failed(self) -> bool:
@@ -122,6 +124,10 @@ class NodeView:
     """maxmemory in bytes; 0: unlimited."""
     dataset_bytes: int = 0
     """Of the used memory, what the keys and values take (used_memory_dataset): without buffers and the like."""
+    good_replicas: int | None = None
+    """Replicas that report as often as min-replicas-max-lag asks for (INFO: min_slaves_good_slaves, counted once a
+    second); None: writes ask for none.
+    """
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
     users: Mapping[str, Rights] = field(default_factory=dict)
@@ -147,6 +153,11 @@ class NodeView:
         return self.role is Role.PRIMARY and not self.quarantined
 
     @property
+    def refuses_writes(self) -> bool:
+        """A primary that answers writes with NOREPLICAS: it asks for one replica, and none keeps up with it."""
+        return self.role is Role.PRIMARY and self.good_replicas == 0
+
+    @property
     def blank(self) -> bool:
         """Owns nothing, follows nobody and holds no key: safe to give any task."""
         return self.role is Role.PRIMARY and not self.myself.slots and self.keys == 0 and not self.loading
@@ -161,6 +172,8 @@ class Unreachable:
     """Unix seconds of the first failed attempt in a row."""
     refused: bool = False
     """The machine, or a network policy in its place, says that nobody listens there."""
+    silent: bool = False
+    """Nothing came in time, not even an error."""
 
 
 class Ending(StrEnum):

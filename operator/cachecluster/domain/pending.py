@@ -5,6 +5,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain import durability
 from cachecluster.domain.drift import desired_object, in_force
 from cachecluster.domain.live_parameters import outstanding, present_name, remembered, same_family, values_in
 from cachecluster.domain.memory import PARAMETER
@@ -16,6 +17,8 @@ from cachecluster.domain.topology import Member, Topology
 from cachecluster.domain.volumes import growing
 
 CONFIG_FILE: Final = "valkey.conf"
+_FIELDS: Final = {PARAMETER: "resources", **dict.fromkeys(durability.NAMES, "durability.mode")}
+"""Where parameters come from that are not under ``parameters``."""
 
 
 def outdated(snap: Snapshot, topology: Topology) -> list[Member]:
@@ -64,7 +67,7 @@ def pending_modifications(snap: Snapshot, topology: Topology) -> list[str]:
     if isinstance(snap.spec, InvalidSpec):
         return []
     unset = unset_parameters(snap, topology)
-    found = {"resources" if name == PARAMETER else f"parameters.{name}" for name in unset}
+    found = {_FIELDS.get(name, f"parameters.{name}") for name in unset}
     if growing(snap, topology):
         found.add("persistence.size")
     for member in outdated(snap, topology):

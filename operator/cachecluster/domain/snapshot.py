@@ -236,6 +236,8 @@ class Snapshot:
     """
     lost: Mapping[NodeId, LostConnection] = field(default_factory=dict)
     """What the failure detector has seen to end."""
+    connected: Mapping[str, NodeId] = field(default_factory=dict)
+    """Nodes to which it is connected, by uid of their pods: their machines answer, whatever their processes do."""
 
     @cached_property
     def desired_by_key(self) -> Mapping[ObjectKey, Manifest]:

@@ -19,6 +19,7 @@ from cachecluster.api.status import (
 )
 from cachecluster.domain.actions import ExpandVolume, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
+from cachecluster.domain.durability import refusal, refusing
 from cachecluster.domain.failovers import last_failover
 from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
@@ -142,10 +143,25 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
     if unsure:
         reason = Reason.SLOTS_UNCOVERED if _has_been_ready(snap) else Reason.FORMING
         return kind, "False", reason, f"{', '.join(unsure)} does not see the whole cluster yet"
-    if not _has_been_ready(snap) and not all(s.empty or s.healthy for s in topology.shards):
-        return kind, "False", Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
+    held = _still_forms(snap, topology)
+    if held is not None:
+        return kind, "False", *held
+    refusals = [refusal(s) for s in refusing(topology)]
+    if refusals:
+        return kind, "False", Reason.WRITES_REFUSED, _joined(refusals)
     serving = sum(s.primary is not None for s in topology.shards)
     return kind, "True", Reason.CLUSTER_READY, f"{serving} shards serve all slots"
+
+
+def _still_forms(snap: Snapshot, topology: Topology) -> tuple[Reason, str] | None:
+    """What a new cluster lacks although every slot is served; None for one that has been ready before."""
+    if _has_been_ready(snap):
+        return None
+    if not all(s.empty or s.healthy for s in topology.shards):
+        return Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
+    if not topology.informed:
+        return Reason.FORMING, "not every node knows yet where all slots are"
+    return None
 
 
 def _has_been_ready(snap: Snapshot) -> bool:
@@ -184,12 +200,19 @@ def _degraded(topology: Topology) -> Judgement:
     kind = ConditionType.DEGRADED
     if not topology.ever_formed:
         return kind, "False", Reason.FORMING, "the cluster is not formed yet"
-    weak = [s for s in topology.shards if not (s.empty or s.healthy)]
+    refused = refusing(topology)
+    weak = [s for s in topology.shards if s in refused or not (s.empty or s.healthy)]
     if not weak:
         return kind, "False", Reason.AS_EXPECTED, "every shard has all its copies"
-    texts = [f"shard {s.index}: {weakness(s)}" for s in weak]
-    reason = Reason.SLOTS_UNCOVERED if any(s.primary is None for s in weak) else Reason.NO_SYNCED_REPLICA
-    return kind, "True", reason, "; ".join(texts[:5]) + (f"; and {len(texts) - 5} more" if len(texts) > 5 else "")
+    texts = [refusal(s) if s in refused else f"shard {s.index}: {weakness(s)}" for s in weak]
+    reason = Reason.WRITES_REFUSED if refused else Reason.NO_SYNCED_REPLICA
+    if any(s.primary is None for s in weak):
+        reason = Reason.SLOTS_UNCOVERED
+    return kind, "True", reason, _joined(texts)
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:5]) + (f"; and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
 def _covered(topology: Topology) -> Judgement:
@@ -252,8 +275,12 @@ def _data_loss(snap: Snapshot, blocks: Sequence[Block], outcomes: Sequence[Outco
 
 
 def _headline(plan: Plan, blocks: Sequence[Block], ready: Judgement) -> tuple[Reason, str]:
-    """One reason for the STATUS column: what needs a person, else what is going on, else how it is."""
+    """One reason for the STATUS column: what needs a person, else what clients feel, else what is going on, else how it
+    is.
+    """
     stalled = next((b for b in blocks if b.reason in STALLING or b.reason is Reason.PAUSED), None)
+    if stalled is None and ready[2] is Reason.WRITES_REFUSED:
+        return ready[2], ready[3]
     others: list[Verdict] = [*blocks, *plan.steps, *plan.waits]
     first = stalled or next(iter(others), None)
     return (first.reason, first.message) if first else (ready[2], ready[3])

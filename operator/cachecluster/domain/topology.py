@@ -94,6 +94,11 @@ class Shard:
         return self.primary or self.newcomer
 
     @property
+    def refuses_writes(self) -> bool:
+        """Its head answers writes with NOREPLICAS."""
+        return self.head is not None and self.head.node is not None and self.head.node.refuses_writes
+
+    @property
     def replicas(self) -> tuple[Member, ...]:
         """Members that follow some primary."""
         return tuple(m for m in self.members if m.node is not None and m.node.role is Role.REPLICA)
@@ -160,10 +165,22 @@ class Topology:
         return all(len(s.members) == s.expected and all(m.node is not None for m in s.members) for s in self.shards)
 
     @cached_property
+    def informed(self) -> bool:
+        """Whoever has met others knows who serves which slots, and sends clients to the right place."""
+        answering = {i: slots for i, slots in self.owners.items() if i in self.by_id}
+        views = (m.node for m in self.members if m.node is not None and len(m.node.peers) > 1)
+        return all(_lists(view, answering) for view in views)
+
+    @cached_property
     def uncovered(self) -> SlotSet:
         """Slots that no serving member owns."""
         serving = (m.node.node_id for m in self.members if m.serving and m.node is not None)
         return (ALL_SLOTS if self.shards else NO_SLOTS) - union(self.owners.get(i, NO_SLOTS) for i in serving)
+
+
+def _lists(view: NodeView, owners: Mapping[NodeId, SlotSet]) -> bool:
+    listed = {p.node_id: p.slots for p in view.peers}
+    return all(listed.get(i) == slots for i, slots in owners.items())
 
 
 def observe(snap: Snapshot) -> Topology:

@@ -20,6 +20,10 @@ class NodeUnreachable(NodeError):
     """No connection or no answer in time: unknown whether a command was carried out."""
 
 
+class NoAnswer(NodeUnreachable):
+    """Nothing came in time, not even a refusal."""
+
+
 class NobodyListens(NodeUnreachable):
     """The machine is there and says that nobody listens at the port, or a network policy says so in its place."""
 

@@ -69,7 +69,7 @@ def peers(text: str, now_ms: int) -> tuple[Peer, ...]:
 
 
 def _peer(fields: list[str], now_ms: int) -> Peer:
-    node_id, address, flags, primary, _, pong, epoch, link, *slots = fields
+    node_id, address, flags, primary, ping, pong, epoch, link, *slots = fields
     ip, port, bus_port = _address(address.partition(",")[0])
     myself = "myself" in flags
     return Peer(
@@ -83,6 +83,7 @@ def _peer(fields: list[str], now_ms: int) -> Peer:
         connected=link == "connected",
         pong_age=None if myself or pong == "0" else max(0.0, (now_ms - int(pong)) / 1000),
         slots=_slots(",".join(field for field in slots if not field.startswith("["))),
+        asked=ping != "0",
     )
 
 
@@ -136,6 +137,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         cluster_state_ok=cluster.get("cluster_state") == "ok",
         current_epoch=int(cluster["cluster_current_epoch"]),
         max_memory=int(fields.get("maxmemory", 0)),
+        good_replicas=int(fields["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in fields else None,
         dataset_bytes=int(fields.get("used_memory_dataset", 0)),
         quarantined=any(name in rights and not rights[name].is_on for name in QUARANTINED),
         users=rights,

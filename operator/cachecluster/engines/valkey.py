@@ -22,6 +22,7 @@ from cachecluster.engines import idle, parse
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,
+    NoAnswer,
     NobodyListens,
     NodeDenied,
     NodeError,
@@ -105,7 +106,7 @@ def _converted(ip: str, error: Exception) -> NodeError:
         case exceptions.AuthenticationError() | exceptions.NoPermissionError():
             return NodeDenied(f"{ip}: our credentials are not accepted")
         case exceptions.TimeoutError() | TimeoutError():
-            return NodeUnreachable(f"{ip}: no answer in time")
+            return NoAnswer(f"{ip}: no answer in time")
         case exceptions.BusyLoadingError():
             return NodeRefused(f"{ip}: {text}")
         case exceptions.ConnectionError() | OSError():

@@ -87,18 +87,23 @@ class Detector:
             for t in [e.wire.target]
         }
 
+    def connected(self) -> Mapping[str, NodeId]:
+        """Nodes whose connection is open, by uid of their pods."""
+        return {w.target.uid: i for i, w in self._wires.items() if w.connection is not None and not w.over}
+
     def follow(self, snap: Snapshot, password: str) -> None:
         """Connect to every node that has answered and is not connected yet.
 
         A pod that is gone keeps its connection until that ends: a process may outlive its pod's object.
         """
+        self._wires = {i: wire for i, wire in self._wires.items() if not wire.over}
         for pod in snap.pods:
             view = snap.view(pod.name)
             if view is None or pod.ip is None:
                 continue
             target = Target(pod.name, pod.uid, pod.ip, view.node_id)
             known = self._wires.get(target.node_id)
-            if known is not None and known.target == target and not known.over:
+            if known is not None and known.target == target:
                 continue
             if known is not None:
                 known.close()

@@ -15,6 +15,7 @@ from cachecluster.domain.actions import (
     CreateSystemSecret,
     Delete,
     DetachPods,
+    EndPod,
     ExpandVolume,
     Forget,
     FreePod,
@@ -147,6 +148,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.forget(action, context)
         case Promote():
             return node_actions.promote(action, context)
+        case EndPod():
+            return object_actions.end_pod(action, context)
         case FreePod():
             return lost_hosts.free_pod(action, context)
         case Release():

@@ -1,7 +1,7 @@
 """Read everything about one cluster into a Snapshot. Writes nothing; what fails to answer becomes Unreachable."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -29,10 +29,11 @@ from cachecluster.domain.snapshot import (
 from cachecluster.domain.topology import Topology, observe
 from cachecluster.domain.validity import read_spec
 from cachecluster.domain.volumes import present_sizes
-from cachecluster.engines.client import NobodyListens, NodeError, NodeUnreachable
+from cachecluster.engines.client import NoAnswer, NobodyListens, NodeError
 from cachecluster.kube.api import NotFound
 from cachecluster.manifests import Facts, Passwords, acl, build
 from cachecluster.reconcile.dependencies import Memory, Senses
+from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.pods import parse_pod
 from cachecluster.reconcile.resizes import with_resizes
 from cachecluster.reconcile.slot_sizes import slot_bytes
@@ -80,11 +81,9 @@ async def gather(
     ref: ClusterRef,
     deps: Senses,
     memory: Memory,
-    lost: Callable[[], Mapping[NodeId, LostConnection]] = dict,
+    detector: Detector | None = None,
 ) -> Reading:
-    """Read the cluster; raises Gone, or KubeError when the API server does not answer. ``lost``: what the failure
-    detector has seen.
-    """
+    """Read the cluster; raises Gone, or KubeError when the API server does not answer."""
     body, pods, *lists = await asyncio.gather(
         _cluster(ref, deps),
         deps.kube.list("v1", "Pod", ref.namespace, f"{names.LABEL_CLUSTER}={ref.name}"),
@@ -100,8 +99,9 @@ async def gather(
     parsed = tuple(sorted((p for o in pods if (p := parse_pod(o)) is not None), key=lambda p: p.name))
     earlier = frozenset() if isinstance(spec, InvalidSpec) else _once_set(ref, spec, children, parsed)
     parameters = () if isinstance(spec, InvalidSpec) else wanted(spec, earlier)
-    seen = lost()  # before the nodes are asked: their answers tell what has become of it since
-    question = _Question(passwords.operator, parameters, _patience(seen)) if passwords is not None else None
+    # before the nodes are asked: their answers tell what has become of it since
+    lost, connected = (detector.lost(), detector.connected()) if detector is not None else ({}, {})
+    question = _Question(passwords.operator, parameters, _patience(lost)) if passwords is not None else None
     views = await _views(deps, memory, parsed, question)
     snapshot = Snapshot(
         ref=ref,
@@ -120,7 +120,8 @@ async def gather(
         foreign=_foreign(parsed, views, memory, deps.now()),
         users={} if isinstance(spec, InvalidSpec) or passwords is None else _users(spec, passwords, views),
         refusals=_refusals(memory, deps.now()),
-        lost=seen,
+        lost=lost,
+        connected=connected,
     )
     if not isinstance(spec, InvalidSpec):
         topology = observe(snapshot)
@@ -264,7 +265,8 @@ async def _views(
             views[pod.name] = answer
         else:
             since = memory.unreachable_since.setdefault(pod.uid, deps.now())
-            views[pod.name] = Unreachable(str(answer), since, refused=isinstance(answer, NobodyListens))
+            refused, silent = isinstance(answer, NobodyListens), isinstance(answer, NoAnswer)
+            views[pod.name] = Unreachable(str(answer), since, refused, silent)
     present = {p.uid for p in asked}
     memory.taken_over &= present
     for uid in memory.unreachable_since.keys() - present:
@@ -286,7 +288,7 @@ async def _view(deps: Senses, memory: Memory, pod: Pod, question: _Question) -> 
     except NodeError as e:
         return e
     except TimeoutError:
-        return NodeUnreachable(f"no answer within {seconds:.3g} s")
+        return NoAnswer(f"no answer within {seconds:.3g} s")
 
 
 def _newborn(pod: Pod, now: float) -> bool:

@@ -36,6 +36,7 @@ from cachecluster.reconcile.pods import parse_pod
 
 ACTION_SECONDS: Final = 10.0
 """Bound on one action, connecting included."""
+MEETING_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.03
 ELECTION_SECONDS: Final = 1.0
 """An election that is won at all is won within a tenth of that (engine-facts §2)."""
@@ -54,7 +55,9 @@ async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bo
 
 
 async def meet(action: Meet, context: Context) -> None:
-    """SET-CONFIG-EPOCH where asked, then MEET, then wait until they know each other (engine-facts §3)."""
+    """SET-CONFIG-EPOCH where asked, then MEET, then wait until they know each other and say what they own
+    (engine-facts §3).
+    """
     async with asyncio.timeout(ACTION_SECONDS), AsyncExitStack() as stack:
         opened = await asyncio.gather(*(_open(stack, context, t) for t in action.nodes))
         clients = dict(opened)
@@ -68,7 +71,21 @@ async def meet(action: Meet, context: Context) -> None:
             views = dict(zip(clients, await asyncio.gather(*(c.view() for c in clients.values())), strict=True))
             return all(_lists(views[a], b) and _lists(views[b], a) for a, b in action.pairs)
 
-        await _until(acquainted, 2.0)
+        if await _until(acquainted, MEETING_SECONDS):
+            others: dict[NodeId, list[str]] = {i: [] for i in clients}
+            for a, b in action.pairs:
+                others[a].append(addresses[b])
+                others[b].append(addresses[a])
+            await asyncio.gather(*(_tell_slots(client, others[i], context) for i, client in clients.items()))
+
+
+async def _tell_slots(client: NodeClient, ips: Sequence[str], context: Context) -> None:
+    """An owner of slots meets once more who knows it by now: a handshake says nothing of slots, the next heartbeat may
+    take seconds, and until then the others turn its clients away.
+    """
+    if (await client.view()).myself.slots:
+        for ip in ips:
+            await client.meet(ip, names.CACHE_PORT, context.bus_port)
 
 
 async def _open(stack: AsyncExitStack, context: Context, target: Target) -> tuple[NodeId, NodeClient]:

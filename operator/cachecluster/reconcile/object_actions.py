@@ -1,6 +1,8 @@
 """Actions on Kubernetes objects."""
 
+import asyncio
 from dataclasses import fields
+from typing import Final
 
 from cachecluster.api import names
 from cachecluster.domain.actions import (
@@ -9,6 +11,7 @@ from cachecluster.domain.actions import (
     CreateSystemSecret,
     Delete,
     DetachPods,
+    EndPod,
     ExpandVolume,
     LabelRole,
     RemoveReplicas,
@@ -18,10 +21,12 @@ from cachecluster.domain.actions import (
     SettleShard,
 )
 from cachecluster.domain.drift import in_force, partition_of, stamped
+from cachecluster.domain.hanging import can_do_without
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.quantity import to_bytes
 from cachecluster.domain.records import tells_all
 from cachecluster.domain.snapshot import Manifest, ObjectKey, Pod
+from cachecluster.engines.client import NoAnswer, NodeError
 from cachecluster.kube.api import Conflict, NotFound
 from cachecluster.manifests import Passwords, system_secret
 from cachecluster.reconcile.context import Context, Doubt
@@ -36,6 +41,10 @@ API_VERSIONS = {
     "Service": "v1",
     "StatefulSet": "apps/v1",
 }
+
+HUNG_GRACE_SECONDS: Final = 1
+LAST_WORD_SECONDS: Final = 1.0
+"""So long a process that hangs is given to say something before it is ended."""
 
 
 async def create_system_secret(_: CreateSystemSecret, context: Context) -> None:
@@ -121,6 +130,47 @@ async def _check_unused(config_map: str, context: Context) -> None:
         volumes = pod["spec"].get("volumes", ())
         if any(v.get("configMap", {}).get("name") == config_map for v in volumes):
             raise Doubt(f"{name} mounts ConfigMap {config_map}")
+
+
+async def end_pod(action: EndPod, context: Context) -> None:
+    """Delete the pod with next to no grace: its hook and its signal would be for a process that does not listen."""
+    body = await _live("v1", ObjectKey("Pod", action.node.pod), action.node.uid, context)
+    await asyncio.gather(_check_is_kept(action, context), _check_says_nothing(action, context))
+    context.require_leadership()
+    await context.deps.kube.delete(
+        "v1",
+        "Pod",
+        context.ref.namespace,
+        action.node.pod,
+        uid=action.node.uid,
+        resource_version=body["metadata"]["resourceVersion"],
+        grace_seconds=HUNG_GRACE_SECONDS,
+    )
+
+
+async def _check_is_kept(action: EndPod, context: Context) -> None:
+    """Raises Doubt if the node that has the data, and does not hear of the process either, is not what it was."""
+    async with asyncio.timeout(LAST_WORD_SECONDS), context.node(action.keeper, stays=True) as keeper:
+        if not can_do_without(await keeper.view(), action.node.node_id):
+            raise Doubt(f"{action.keeper.pod} has heard of {action.node.pod}, or does not have all of its data")
+
+
+async def _check_says_nothing(action: EndPod, context: Context) -> None:
+    """Raises Doubt if the process says anything at all, or is not there any more."""
+    if context.passwords is None:
+        raise Doubt("the cluster's passwords are not there")
+    nodes = context.deps.nodes
+    try:
+        async with (
+            asyncio.timeout(LAST_WORD_SECONDS),
+            nodes.connect(action.node.ip, context.passwords.operator) as node,
+        ):
+            await node.node_id()
+    except (NoAnswer, TimeoutError):
+        return
+    except NodeError as e:
+        raise Doubt(f"{action.node.pod} does not hang any more: {e}") from e
+    raise Doubt(f"{action.node.pod} answers again")
 
 
 async def label_role(action: LabelRole, context: Context) -> None:

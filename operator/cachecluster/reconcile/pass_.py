@@ -79,8 +79,8 @@ async def _look(ref: ClusterRef, deps: Dependencies, memory: Memory, detector: D
     for _ in range(NEW_LOOKS):
         detector.alarm.clear()
         with contextlib.suppress(Interrupted):
-            return await unless(detector.alarm, gather(ref, deps, memory, detector.lost))
-    return await gather(ref, deps, memory, detector.lost)
+            return await unless(detector.alarm, gather(ref, deps, memory, detector))
+    return await gather(ref, deps, memory, detector)
 
 
 def _remember_refusals(outcomes: Sequence[Outcome], memory: Memory, now: float) -> None:

@@ -80,6 +80,8 @@ class _Move:
                 raise Doubt(f"{one.target.pod} does not know {other.target.pod} as a primary")
             if not one.view.cluster_state_ok:
                 raise Doubt(f"{one.target.pod} does not see the whole cluster")
+            if one.view.refuses_writes:  # MIGRATE would fail, and three failures give atomic migration up
+                raise Doubt(f"paused: {one.target.pod} refuses writes until a replica is in step with it")
         if strange := action.slots - source.view.myself.slots - destination.view.myself.slots:
             raise Doubt(f"slots {strange} are not {source.target.pod}'s any more")
         for mark in source.view.migrating:

@@ -120,8 +120,12 @@ def _pause(node: "Node", job: Job) -> None:
 def _grant(node: "Node", job: Job) -> None:
     cron(node)
     if node.alive and job.running and job.peer is not None:
-        job.state, job.deadline = "failover-granted", node.now() + election.MANUAL_TIMEOUT
         sent = {slot: tokens for slot, tokens in node.tokens.items() if slot in job.slots}
+        if sent and replication.refuses(job.peer):  # it takes what it is sent as it takes a client's writes
+            for one in (job, *(j for j in job.peer.jobs if j.name == job.name)):
+                one.end("failed", "Failed to process command during slot migration")
+            return
+        job.state, job.deadline = "failover-granted", node.now() + election.MANUAL_TIMEOUT
         node.network.send(node.ip, job.peer.ip, _take_over, job.peer, job.name, node.node_id, sent)
 
 

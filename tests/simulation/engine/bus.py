@@ -73,7 +73,7 @@ def transmit(link: Link | None, message: Packet, *, back: bool = False) -> None:
 
 
 def _deliver(link: Link, destination: "Node", message: Packet) -> None:
-    if destination.alive and link.open:
+    if destination.alive and link.open and not destination.frozen:
         hearing.receive(destination, link, message, inbound=destination is link.peer)
 
 

@@ -8,7 +8,7 @@ from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import Parameters
-from tests.simulation.engine import bus, election
+from tests.simulation.engine import bus, election, replication
 from tests.simulation.engine.table import Address, Row
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def configure(node: "Node", parameters: Parameters) -> None:
     if problem is not None:
         raise Refused(problem)
     node.parameters.update(parameters)
+    replication.count(node)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ class Network:
 
     def listener(self, source: str, ip: str) -> "Node | None":
         """The process at ``ip``, if it can be reached from ``source`` and accepts connections."""
-        return self.listeners.get(ip) if self.open(source, ip) else None
+        found = self.listeners.get(ip) if self.open(source, ip) else None
+        return None if found is not None and found.frozen else found
 
     # -- bus connections ------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from cachecluster.domain import durability
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
@@ -22,6 +23,11 @@ def used_memory(node: "Node") -> int:
 def dataset(node: "Node") -> int:
     """INFO memory: used_memory_dataset in bytes."""
     return node.keys * KEY_BYTES
+
+
+def own_values(version: tuple[int, int]) -> dict[str, str]:
+    """Parameters that a process begins with unless its configuration says otherwise."""
+    return {**DEFAULTS[".".join(map(str, version))], **durability.ENGINE_DEFAULTS, "maxmemory": "0"}
 
 
 KEY_BYTES: Final = 8192
@@ -100,11 +106,13 @@ class Node:
         """Atomic migrations, newest first."""
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
-        major, minor = self.config.version
-        own = {"maxmemory": "0"}
-        self.parameters: dict[str, str] = {**DEFAULTS[f"{major}.{minor}"], **own, **self.config.live}
+        self.parameters: dict[str, str] = {**own_values(self.config.version), **self.config.live}
         self.ballast = 0
         """Bytes that it uses beside what the writers write."""
+        self.frozen = False
+        """It hangs (SIGSTOP): its kernel answers in its place, as far as kernels do."""
+        self.thawed = 0.0
+        """When it last went on."""
         self.operator_sessions = 0
         """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf
@@ -198,7 +206,8 @@ class Node:
 
     def _snapshot(self) -> None:
         if self.alive:
-            self.disk.dump = Dump(dict(self.tokens), self.repl.id, self.repl.offset)
+            if not self.frozen:
+                self.disk.dump = Dump(dict(self.tokens), self.repl.id, self.repl.offset)
             self.network.clock.later(self.config.snapshot_every, self._snapshot)
 
     def stop(self, *, orderly: bool) -> None:
@@ -224,17 +233,27 @@ class Node:
         if tokens and self.on_discard is not None:
             self.on_discard(self, tokens, why)
 
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.frozen, self.thawed = False, self.now()
+
     def _cron(self) -> None:
         if self.alive:
-            self.iteration += 1
-            bus.cron(self)
-            election.cron(self)
-            atomic.cron(self)
+            if not self.frozen:
+                self.iteration += 1
+                bus.cron(self)
+                election.cron(self)
+                atomic.cron(self)
             self.network.clock.later(CRON_SECONDS, self._cron)
 
     def _replication_cron(self) -> None:
         if self.alive:
-            replication.cron(self)
+            if not self.frozen:
+                replication.cron(self)
             self.network.clock.later(1.0, self._replication_cron)
 
     # -- table ---------------------------------------------------------------------------------------------------
@@ -296,8 +315,7 @@ class Node:
             return "paused"
         if slot in self.migrating and not taking:
             return f"ASK {slot} {self.rows[self.migrating[slot]].address.ip}"
-        replication.append(self, slot, token)
-        return None
+        return replication.accept(self, slot, token)
 
     def become_primary(self) -> None:
         """Take the primary's slots over (clusterFailoverReplaceYourPrimary)."""

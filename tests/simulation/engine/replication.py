@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachecluster.api import names
+from cachecluster.domain import durability
 from cachecluster.domain.nodes import NodeId
 from tests.simulation.engine.disk import Dump
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from tests.simulation.engine.node import Node
 
 REPL_TIMEOUT = 60.0
+NO_REPLICAS = "NOREPLICAS Not enough good replicas to write."
 
 
 class Write(NamedTuple):
@@ -47,6 +49,33 @@ class Stream:
     """On the wire towards this replica."""
     attempt: int = 0
     replicas: dict[NodeId, "Node"] = field(default_factory=dict)
+    heard: dict[NodeId, float] = field(default_factory=dict)
+    """When each replica in step has last reported (REPLCONF ACK)."""
+    good: int = 0
+    """How many of them have lately, when last counted."""
+
+
+def refuses(node: "Node") -> bool:
+    """Whether a primary answers writes with NOREPLICAS (checkGoodReplicasStatus)."""
+    return node.me.primary and _max_lag(node) > 0 and node.repl.good < int(node.parameters[durability.TO_WRITE])
+
+
+def _max_lag(node: "Node") -> int:
+    return int(node.parameters[durability.MAX_LAG])
+
+
+def count(node: "Node") -> None:
+    """Once a second, and whenever replicas come or go: in whole seconds (refreshGoodReplicasCount)."""
+    now = int(node.now())
+    node.repl.good = sum(now - int(heard) <= _max_lag(node) for heard in node.repl.heard.values())
+
+
+def accept(node: "Node", slot: int, token: str) -> str | None:
+    """A client's write: None if it is taken, else the engine's error."""
+    if refuses(node):
+        return NO_REPLICAS
+    append(node, slot, token)
+    return None
 
 
 def append(node: "Node", slot: int, token: str) -> None:
@@ -78,7 +107,7 @@ def _apply(node: "Node", write: Write) -> None:
 
 def _drain(node: "Node", attempt: int) -> None:
     """Take in what has arrived; a packet of an earlier connection is nobody's."""
-    if not node.alive or node.repl.attempt != attempt:
+    if not node.alive or node.frozen or node.repl.attempt != attempt:
         return
     arrived, node.repl.pending = node.repl.pending, []
     for write in arrived:
@@ -112,6 +141,8 @@ def _detach(node: "Node") -> None:
     repl = node.repl
     if repl.primary is not None:
         repl.primary.repl.replicas.pop(node.node_id, None)
+        repl.primary.repl.heard.pop(node.node_id, None)
+        count(repl.primary)
     repl.primary, repl.syncing, repl.pending = None, False, []
     repl.attempt += 1
 
@@ -147,8 +178,9 @@ def promote(node: "Node") -> None:
 
 
 def cron(node: "Node") -> None:
-    """Once a second: connect if not connected, notice silence."""
+    """Once a second: connect if not connected, report if in step, notice silence."""
     repl = node.repl
+    count(node)
     if node.me.primary:
         return
     row = node.rows.get(node.me.primary_id) if node.me.primary_id else None
@@ -159,8 +191,9 @@ def cron(node: "Node") -> None:
     elif node.network.open(node.ip, repl.primary.ip):
         if not repl.primary.alive:
             _down(node)
-        elif repl.up:
+        elif repl.up and not repl.primary.frozen:
             _drain(node, repl.attempt)
+            repl.primary.repl.heard[node.node_id] = node.now()
     elif node.now() - repl.last_io > REPL_TIMEOUT:
         _down(node)
 
@@ -197,7 +230,7 @@ def _continues(node: "Node", primary: "Node") -> bool:
 def _usable(node: "Node", attempt: int) -> "Node | None":
     """The primary of an attempt that is still on and can be heard."""
     primary = node.repl.primary
-    if not node.alive or node.repl.attempt != attempt or primary is None:
+    if not node.alive or node.frozen or node.repl.attempt != attempt or primary is None:
         return None
     if not primary.alive or not node.network.open(node.ip, primary.ip):
         _down(node)
@@ -242,6 +275,8 @@ def _joined(node: "Node", primary: "Node") -> None:
         primary.repl.second_offset,
     )
     repl.up, repl.syncing, repl.last_io, repl.down_since = True, False, node.now(), None
+    primary.repl.heard[node.node_id] = node.now()
+    count(primary)
     share_marks(primary, node)
 
 

@@ -85,6 +85,8 @@ def _give(node: "Node", slots: SlotSet, to: NodeId | None) -> None:
 
 def migrate(node: "Node", ip: str, keys: Sequence[bytes]) -> None:
     """MIGRATE ... REPLACE: a key goes once the destination has it; keys that are not here are passed over."""
+    if replication.refuses(node):
+        raise Refused(replication.NO_REPLICAS)
     target = node.network.listener(node.ip, ip)
     if target is None:
         raise Refused("IOERR error or timeout connecting to the client")
@@ -97,6 +99,8 @@ def migrate(node: "Node", ip: str, keys: Sequence[bytes]) -> None:
             raise Refused(f"MOVED {slot}")
         if not target.me.primary or (slot not in target.me.slots and slot not in target.importing):
             raise Refused(f"ERR Target instance replied with error: MOVED {slot}")
+        if replication.refuses(target):
+            raise Refused(f"ERR Target instance replied with error: {replication.NO_REPLICAS}")
         if token not in target.tokens.get(slot, ()):
             replication.append(target, slot, token)
         replication.remove(node, slot, token)

@@ -79,6 +79,8 @@ def digest(password: str) -> str:
 
 def is_ready(node: Node) -> bool:
     """ready.sh: answers, knows slots, lets the application in, and is in step as a replica."""
+    if node.frozen:
+        return False
     return any(r.slots for r in node.rows.values()) and (node.me.primary or node.repl.up) and not node.quarantined
 
 
@@ -98,7 +100,11 @@ class HandOver:
 
     def _candidates(self) -> list[Node]:
         node = self._node
-        online = [r for r in node.repl.replicas.values() if r.alive and r.repl.up and node.network.open(node.ip, r.ip)]
+        online = [
+            r
+            for r in node.repl.replicas.values()
+            if r.alive and not r.frozen and r.repl.up and node.network.open(node.ip, r.ip)
+        ]
         return sorted(online, key=lambda r: -r.repl.offset)
 
     def _step(self) -> None:

@@ -289,10 +289,20 @@ class Kubelets:
         """preStop, then SIGTERM, once there is power and the host hears of it."""
         if box.host in self.dark | self.stranded:
             self.clock.later(1.0, self._tear_down, box)
+        elif box.node is not None and box.node.frozen:
+            pod = self._pod(box)
+            metadata = pod["metadata"] if pod is not None else {}
+            self.clock.later(1.0 + metadata.get("deletionGracePeriodSeconds", 30), self._kill, box)
         elif box.node is not None:
             HandOver(box.node, lambda: self._terminate(box))
         else:
             self._terminate(box)
+
+    def _kill(self, box: Sandbox) -> None:
+        """Its grace is over."""
+        if box.startup is not None:
+            box.startup.end(orderly=False)
+        self._terminate(box)
 
     def _terminate(self, box: Sandbox) -> None:
         if box.startup is not None:

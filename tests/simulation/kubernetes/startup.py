@@ -7,11 +7,10 @@ from random import Random
 from cachecluster.api import names
 from cachecluster.domain.memory import MAXMEMORY_PERCENT, PARAMETER
 from cachecluster.domain.nodes import NodeId
-from cachecluster.domain.parameter_defaults import DEFAULTS
 from tests.simulation.engine import commands
 from tests.simulation.engine.disk import Disk, Dump, NodesConf, SavedRow
 from tests.simulation.engine.network import Network
-from tests.simulation.engine.node import Node
+from tests.simulation.engine.node import Node, own_values
 from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, NO_USERS_EXIT, Environment, digest
 
 PEERS_AT_ONCE = 12
@@ -52,7 +51,7 @@ class Startup:
             self.network.clock.later(0.05, fail, NO_USERS_EXIT, message)
             return
         config = self.environment.config
-        bad = commands.unusable({**DEFAULTS[".".join(map(str, config.version))], "maxmemory": ""}, config.live)
+        bad = commands.unusable(own_values(config.version), config.live)
         if bad is not None:
             self.network.clock.later(0.05, fail, 1, f"FATAL CONFIG FILE ERROR: {bad}")
             return

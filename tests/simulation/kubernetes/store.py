@@ -163,6 +163,8 @@ class Store:
             return
         if body["metadata"].get("finalizers") or (key.kind == "Pod" and body.get("spec", {}).get("nodeName")):
             body["metadata"]["deletionTimestamp"] = rfc3339(self.clock.now())
+            if grace is not None:
+                body["metadata"]["deletionGracePeriodSeconds"] = grace
             self._put(body)
         else:
             self.remove(key)

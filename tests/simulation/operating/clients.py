@@ -43,7 +43,7 @@ class Writer:
         history = self.world.history
         history.serial += 1
         token = f"t{history.serial}"
-        nodes = [n for n in self.world.watch.living(self.cluster) if not n.quarantined]
+        nodes = [n for n in self.world.watch.living(self.cluster) if not n.quarantined and not n.frozen]
         if not nodes:
             return
         node = self._chance.choice(nodes)
@@ -52,7 +52,7 @@ class Writer:
             if answer is not None and answer.startswith(redirect):
                 asking = redirect == "ASK"
                 target = self.world.network.listeners.get(answer.rpartition(" ")[2])
-                if target is None or not target.alive:
+                if target is None or not target.alive or target.frozen:
                     answer = "refused"
                     break
                 node, answer = target, target.write(slot, token, asking=asking)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from cachecluster.api import names
+from cachecluster.domain import durability
 from cachecluster.domain.access import Rights, read_users
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import Ending, NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
@@ -14,6 +15,7 @@ from cachecluster.domain.snapshot import Parameters
 from cachecluster.engines.client import (
     KEY_SECONDS,
     Login,
+    NoAnswer,
     NobodyListens,
     NodeClient,
     NodeDenied,
@@ -32,6 +34,7 @@ from tests.simulation.operating.faults import Interference
 from tests.simulation.operating.watching import Idle
 
 CONNECT_SECONDS = 2.0
+COMMAND_SECONDS = 3.0
 SYNC_BYTES = 2**24
 """What a full sync brings in a second."""
 
@@ -69,6 +72,7 @@ def view_of(node: Node) -> NodeView:
         quarantined=node.quarantined,
         users=_users(tuple(node.users.values())),
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
+        good_replicas=repl.good if int(node.parameters[durability.TO_WRITE]) else None,
         migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),
         importing=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.importing.items())),
     )
@@ -92,6 +96,7 @@ def _peer(node: Node, row: Row, now: float) -> Peer:
         config_epoch=row.config_epoch,
         connected=row is node.me or row.link is not None,
         pong_age=now - row.pong_received if row.pong_received else None,
+        asked=row.ping_sent > 0,
         slots=row.slots if row.primary else NO_SLOTS,
     )
 
@@ -107,7 +112,10 @@ class Client:
         """The request is on its way; raises NodeUnreachable if nobody is there to answer."""
         if not self._network.open(OPERATOR, self._node.ip):
             await self._interference.time_out(CONNECT_SECONDS)
-            raise NodeUnreachable(f"{self._node.ip} does not answer")
+            raise NoAnswer(f"{self._node.ip} does not answer")
+        if self._node.frozen:
+            await self._interference.time_out(COMMAND_SECONDS)
+            raise NoAnswer(f"{self._node.ip} says nothing")
         self._still_open()
         return self._node
 
@@ -258,10 +266,13 @@ class Connector:
         await self._interference.connect(ip)
         if not self._network.open(OPERATOR, ip):
             await self._interference.time_out(CONNECT_SECONDS)
-            raise NodeUnreachable(f"{ip} does not answer")
+            raise NoAnswer(f"{ip} does not answer")
         node = self._network.listeners.get(ip)
         if node is None:
             raise NobodyListens(f"{ip} refuses connections")
+        if node.frozen:
+            await self._interference.time_out(COMMAND_SECONDS)
+            raise NoAnswer(f"{ip} says nothing")
         expected = node.password_of(names.USER_OPERATOR)
         if expected and expected != digest(password or ""):
             raise NodeDenied(f"{ip}: WRONGPASS invalid username-password pair or user is disabled")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain import durability
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.nodes import Role
 from cachecluster.domain.parameter_defaults import DEFAULTS
@@ -104,7 +105,7 @@ def _node_problems(node: Node, nodes: list[Node]) -> list[str]:
 
 def _parameter_problems(nodes: list[Node], spec: CacheClusterSpec) -> list[str]:
     """A parameter that the spec does not name has the engine's own value, whatever earlier specs said."""
-    values = wanted(spec, DEFAULTS[spec.version])
+    values = wanted(spec, DEFAULTS[spec.version].keys() | durability.NAMES)
     return [
         f"{node.ip}: {name} is {node.parameters.get(name)}"
         for node in nodes

@@ -10,6 +10,7 @@ from cachecluster.domain.records import FILE
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.engines.client import SlotState
+from tests.simulation.clock import EPOCH
 from tests.simulation.engine.network import OPERATOR
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
@@ -92,7 +93,8 @@ class Watch:
         for other in self.living(cluster):
             if other is not node or why != "process ended":
                 kept |= {t for some in other.tokens.values() for t in some}
-                kept |= {w.token for w in other.repl.pending if not w.gone}
+                if other.repl.primary is not None and other.repl.primary.alive:
+                    kept |= {w.token for w in other.repl.pending if not w.gone}
         for disk in self.world.disks(cluster):
             kept |= {t for some in disk.tokens.values() for t in some}
         for slot, some in tokens.items():
@@ -155,7 +157,7 @@ class Watch:
         before = self.writing.get(slot)
         if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
             self.writing[slot] = Writing(node, node.me.config_epoch, now)
-        elif node is not before.node and now - before.since > BOTH_SECONDS:
+        elif node is not before.node and now - max(before.since, node.thawed - EPOCH) > BOTH_SECONDS:
             self.world.violate(
                 "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
             )

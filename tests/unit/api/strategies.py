@@ -71,6 +71,7 @@ valid_specs = st.fixed_dictionaries(
         "image": st.sampled_from(["valkey", "valkey/valkey:8.1", "r.example.com:5000/valkey@sha256:" + "a" * 64]),
         "imagePullSecrets": st.lists(st.fixed_dictionaries({"name": _word}), max_size=2, unique_by=lambda s: s["name"]),
         "persistence": _persistence,
+        "durability": st.just({"mode": "Default"}),
         "placement": _some(
             zones=st.lists(_word, min_size=1, max_size=3, unique=True),
             spread=st.sampled_from(["Required", "Preferred"]),

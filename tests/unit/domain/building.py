@@ -107,6 +107,7 @@ class Node:
     version: str = "8.1.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, Rights] = field(default_factory=dict)
+    good_replicas: int | None = None
     generation: int = 0
     """Counts the lives of the node: a blank restart has another id."""
 
@@ -131,9 +132,8 @@ def row(node: Node) -> Peer:
     """The node as the others list it."""
     flags = {"master" if node.role is Role.PRIMARY else "slave", *(["fail?"] if node.suspected else [])}
     follows = NodeId(node.follows) if node.follows else None
-    return Peer(
-        node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, node.pong_age, node.slots
-    )
+    age, asked = node.pong_age, node.pong_age > 2  # every node asks the others every two seconds or so
+    return Peer(node.node_id, node.ip, 6379, 26379, frozenset(flags), follows, node.epoch, True, age, node.slots, asked)
 
 
 def gone(node_id: str, slots: SlotSet, *, epoch: int = 1, ip: str = "10.9.9.9", flags: str = "master,fail") -> Peer:
@@ -263,6 +263,7 @@ class Cluster:
             peers=(myself, *others, *self.ghosts),
             parameters={PARAMETER: str(maxmemory(self.spec)), **node.parameters},
             users=node.users,
+            good_replicas=node.good_replicas,
         )
 
 

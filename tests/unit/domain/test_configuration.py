@@ -8,6 +8,7 @@ import pytest
 from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
 from cachecluster.api.reasons import Reason
+from cachecluster.domain import durability
 from cachecluster.domain.actions import Apply, Configure
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.live_parameters import noted as names_in
@@ -176,7 +177,7 @@ def test_one_that_is_deleted_under_running_pods_comes_back_without_values_and_wi
     (step,) = plan(replace(snap, pods=pods, children={k: o for k, o in snap.children.items() if k != key})).steps
     assert isinstance(step.action, Apply)
     assert step.action.manifest["data"] == {"live.conf": OWN}
-    assert remembered(None, pods, key.name, "8.1") == DEFAULTS["8.1"].keys()
+    assert remembered(None, pods, key.name, "8.1") == DEFAULTS["8.1"].keys() | durability.NAMES
     assert remembered(None, snap.pods, key.name, "8.1") == frozenset()
 
 

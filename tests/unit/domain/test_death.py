@@ -136,6 +136,19 @@ class TestMachine:
         assert not of_type(silent(seconds=1.0).with_node(0, 0, pong_age=2.0), Promote)
         assert of_type(silent(seconds=1.0).with_node(0, 0, pong_age=2.6), Promote)
 
+    def test_s1_a_node_that_has_not_asked_since_cannot_tell(self) -> None:
+        """Its last pong came by chance before our kernel's last answer, and it would be answered if it asked."""
+        snap = silent().snapshot()
+        assert [s for s in plan(snap).steps if isinstance(s.action, Promote)]
+        view = snap.view("cart-2-1")
+        assert view is not None
+        peers = tuple(replace(p, asked=False) if p.node_id == "id-0-0-0" else p for p in view.peers)
+        unaware = replace(snap, views={**snap.views, "cart-2-1": replace(view, peers=peers)})
+        assert not [s for s in plan(unaware).steps if isinstance(s.action, Promote)]
+        nowhere = tuple(replace(p, asked=False, flags=p.flags | {"noaddr"}) for p in view.peers)
+        helpless = replace(snap, views={**snap.views, "cart-2-1": replace(view, peers=nowhere)})
+        assert [s for s in plan(helpless).steps if isinstance(s.action, Promote)]
+
     def test_s1_a_machine_that_is_back_is_asked_otherwise(self) -> None:
         assert not of_type(silent().with_node(0, 0, refuses=True), Promote)
 

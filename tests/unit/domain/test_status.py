@@ -44,6 +44,20 @@ def test_a_new_cluster_is_not_ready_but_reconciling() -> None:
     assert condition(status, ConditionType.RECONCILING)[0] == "True"
 
 
+def test_a_new_cluster_is_not_ready_while_a_node_does_not_know_where_all_slots_are() -> None:
+    snap = formed().snapshot()
+    view = snap.view("cart-1-1")
+    assert view is not None
+    peers = tuple(replace(p, slots=NO_SLOTS) if p.node_id == "id-0-0-0" else p for p in view.peers)
+    unaware = replace(snap, views={**snap.views, "cart-1-1": replace(view, peers=peers)})
+    assert plan(unaware).waits[0].message == "not every node knows yet where all slots are"
+    new = derive(unaware, plan(unaware))
+    assert condition(new, ConditionType.READY) == ("False", Reason.FORMING)
+    known = derive(snap, plan(snap)).to_json()
+    again = replace(unaware, status=known)
+    assert condition(derive(again, plan(again)), ConditionType.READY) == ("True", Reason.CLUSTER_READY)
+
+
 def test_a_lost_replica_degrades_but_stays_ready() -> None:
     snap = formed().with_node(1, 1, up=False, down_seconds=3).snapshot()
     before = status_of(formed()).to_json()

@@ -95,6 +95,8 @@ def test_failed_replica_names_its_primary_and_is_silent_since_its_last_pong() ->
     assert replica.primary_id == "e4ba18e7d9ecc6b55fdc44638db7bd3549c338ba"
     assert (replica.failed, replica.is_primary, replica.connected) == (True, False, False)
     assert replica.pong_age == pytest.approx(8.065)
+    assert replica.asked
+    assert not rows(NODES_8_0)["e4"].asked
 
 
 def test_failed_primary_whose_address_another_node_has_taken_has_no_address() -> None:

@@ -21,3 +21,15 @@ def test_instance_weighs_as_much_as_its_machines(
     cgroups.create("ccl-x", "n0")
     cgroups.create("ccl-x", "n1")
     assert (tmp_path / hierarchy / "ccl-x" / file).read_text() == str(weight)
+
+
+def test_daemons_share_the_processors_of_their_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("cpu", "cpuacct", "cpuset", "freezer"):
+        (tmp_path / name).mkdir()
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        (tmp_path / "cpuset" / file).write_text("0-1")
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    cgroups.create("ccl-x", "n0")
+    groups = [file.parent for file in cgroups.daemons_files("ccl-x", "n0")]
+    assert groups == [tmp_path / name / "ccl-x" / "n0" / "daemons" for name in ("cpu", "cpuacct", "freezer")]
+    assert all(group.is_dir() for group in groups)

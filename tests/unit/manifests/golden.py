@@ -41,6 +41,7 @@ SPECS: Final[dict[str, dict[str, Any]]] = {
         "topology": {"mode": "Cluster", "shards": 3, "replicasPerShard": 2},
         "resources": {"requests": {"cpu": "0.5", "memory": "2Gi"}, "limits": {"memory": "2048Mi"}},
         "persistence": {"mode": "AppendOnly", "size": "8Gi"},
+        "durability": {"mode": "AtLeastOneReplica"},
     },
     "every-option": {
         **MINIMAL,

@@ -97,6 +97,16 @@ async def test_an_end_sounds_the_alarm_and_is_told_with_its_age(stage: Stage) ->
         assert (lost.ending, lost.seconds) == (Ending.TIMED_OUT, 2.5)
 
 
+async def test_it_tells_which_connections_are_open(stage: Stage) -> None:
+    async with stage.detector:
+        assert not stage.detector.connected()
+        stage.nodes.stuck.add(REPLICA)
+        await stage.follow(formed(1, 1))
+        assert stage.detector.connected() == {"uid-cart-0-0": PRIMARY}
+        stage.ends(PRIMARY)
+        assert not stage.detector.connected()
+
+
 async def test_a_node_that_does_not_answer_is_not_connected_to(stage: Stage) -> None:
     async with stage.detector:
         await stage.follow(formed(1, 1))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,7 @@ from cachecluster.kube.api import KubeApi
 from cachecluster.manifests.facts import PASSWORD_KEYS
 from cachecluster.reconcile import gather as gathering
 from cachecluster.reconcile.dependencies import Memory, Senses
+from cachecluster.reconcile.detector import Detector
 from tests.unit.domain.building import formed, gone
 
 REF = ClusterRef("shop", "cart", "uid-cart")
@@ -88,10 +90,13 @@ async def look(pod: Mapping[str, Any], *lost: LostConnection) -> Unreachable:
         leader=lambda: True,
     )
     known = {NodeId(connection.uid): connection for connection in lost}
-    snap = (await gathering.gather(REF, senses, Memory(), lambda: known)).snapshot
-    assert snap.lost == known
+    connected = {"uid-0": NodeId("id-0")}
+    detector = SimpleNamespace(lost=lambda: known, connected=lambda: connected)
+    snap = (await gathering.gather(REF, senses, Memory(), cast("Detector", detector))).snapshot
+    assert (snap.lost, snap.connected) == (known, connected)
     view = snap.views["cart-0-0"]
     assert isinstance(view, Unreachable)
+    assert view.silent
     return view
 
 

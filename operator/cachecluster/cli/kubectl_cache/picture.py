@@ -25,7 +25,7 @@ def picture(body: Body, pods: Mapping[str, Pod] | None, now: float, palette: Pal
         list(_heading(body, palette)),
         table(nodes, ("SHARD", "SLOTS", "NODE", "ROLE", "ZONE", "STATE")) if nodes else [],
         ["Not as it should be:", *(f"  {line}" for line in concerns)] if concerns else [],
-        list(_connection(body)),
+        [*_last_failover(body, now), *_connection(body)],
     )
     return [line for section in sections if section for line in ("", *section)][1:]
 
@@ -133,6 +133,17 @@ def _concern(body: Body, condition: Mapping[str, Any], now: float, palette: Pale
     text = "as said above" if told else condition["message"]
     mark = palette.busy if kind in {ConditionType.RECONCILING, ConditionType.ROLLED_OUT} else palette.bad
     yield f"{mark(kind)} is {status} for {since} ({condition['reason']}): {text}"
+
+
+def _last_failover(body: Body, now: float) -> Iterator[str]:
+    """That a primary was lost and replaced, and what that meant."""
+    told = status_of(body).get("lastFailover")
+    if told:
+        ago = span(now - datetime.fromisoformat(told["time"]).timestamp())
+        lasted = told.get("writeUnavailableMilliseconds")
+        gap = f", no writes for {lasted} ms" if lasted is not None else ""
+        former = told.get("from") or "a lost primary"
+        yield f"Last failover {ago} ago: {told['to']} took the place of {former} ({told['cause']}{gap})"
 
 
 def _connection(body: Body) -> Iterator[str]:

@@ -9,10 +9,11 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
+from cachecluster.domain import durability
 from cachecluster.domain.actions import Apply, Configure
 from cachecluster.domain.drift import desired_object, difference, key_of
 from cachecluster.domain.listing import listed
-from cachecluster.domain.live_parameters import FILE, noted, outstanding, same_family, values_in
+from cachecluster.domain.live_parameters import FILE, noted, outstanding, same_family, values_in, wanted
 from cachecluster.domain.memory import PARAMETER, maxmemory, overfull, shrinks
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.infrastructure import owner_uid
@@ -21,6 +22,8 @@ from cachecluster.domain.snapshot import ContainerState, Manifest, ObjectKey, Pa
 from cachecluster.domain.topology import Member
 
 REFUSED_ADVICE: Final = "Correct spec.parameters, or set them back; until then the nodes keep the values that they have"
+
+_SLOW: Final = frozenset({PARAMETER, *durability.NAMES})
 
 
 def configure_nodes(now: Situation) -> Iterator[Verdict]:
@@ -36,10 +39,13 @@ def configure_nodes(now: Situation) -> Iterator[Verdict]:
     ):
         return  # created, or explained, as any other object
     desired = _as_confirmed(now, desired, live)
-    unset = _unset(now, live)
+    unset, alone = _unset(now, live)
     full = overfull(now.spec, now.topology)
     if full:
         yield _does_not_fit(now, full)
+    if alone:
+        message = f"durability.mode takes effect on {_listed(alone)} as soon as a replica is in step"
+        yield Wait(Reason.CONFIGURING, message, 1.0)
     where = difference(desired, live)
     unnoted = {name for parameters in unset for name, _ in parameters} - noted(live)
     if unnoted:
@@ -52,29 +58,37 @@ def configure_nodes(now: Situation) -> Iterator[Verdict]:
         yield _write_down(now, desired, live, where)
 
 
-def _unset(now: Situation, live: Manifest) -> dict[Parameters, list[Member]]:
-    """What is not in force, with the nodes that lack exactly this."""
+def _unset(now: Situation, live: Manifest) -> tuple[dict[Parameters, list[Member]], list[Member]]:
+    """What is not in force, with the nodes that lack exactly this; and primaries that must not ask for a replica yet:
+    an edit of the spec never makes a shard refuse writes that it has accepted so far.
+    """
     found: dict[Parameters, list[Member]] = {}
+    alone: list[Member] = []
     full = overfull(now.spec, now.topology)
     usable = (m for m in now.topology.members if m.usable)
     for member, missing in outstanding(now.spec, noted(live), usable):
         if full and shrinks(now.spec, member):
             missing.pop(PARAMETER, None)
+        if missing.keys() & durability.parameters(now.spec).keys() and durability.is_alone(now.topology, member):
+            alone.append(member)
+            for name in durability.NAMES:
+                missing.pop(name, None)
         if missing:
             found.setdefault(tuple(missing.items()), []).append(member)
-    return found
+    return found, alone
 
 
 def _as_confirmed(now: Situation, desired: Manifest, live: Manifest) -> Manifest:
-    """The file keeps its maxmemory until every node has another one, which may take the resizes of all pods; until then
-    it must not keep other parameters back.
+    """The file keeps its value of what some nodes get much later than others: maxmemory may take the resizes of all
+    pods, durability.mode the first replicas. Until every node has it, it must not keep other parameters back.
     """
-    value = str(maxmemory(now.spec))
+    values = wanted(now.spec, noted(live))
     nodes = [m.node for m in now.topology.members if m.node is not None and same_family(m.node, now.spec.version)]
-    if all(node.parameters.get(PARAMETER) == value for node in nodes):
+    late = [n for n in _SLOW if n in values and any(node.parameters.get(n) != values[n] for node in nodes)]
+    if not late:
         return desired
-    before = [line for line in _lines(live) if line.startswith(f"{PARAMETER} ")]
-    others = [line for line in _lines(desired) if not line.startswith(f"{PARAMETER} ")]
+    before = [line for line in _lines(live) if _name(line) in late]
+    others = [line for line in _lines(desired) if _name(line) not in late]
     return {**desired, "data": {FILE: "".join(f"{line}\n" for line in sorted(before + others, key=_name))}}
 
 

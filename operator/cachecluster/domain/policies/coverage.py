@@ -190,6 +190,8 @@ def await_agreement(now: Situation) -> Iterator[Verdict]:
     for shard in now.topology.shards:
         if shard.primary is not None and shard.primary.node is not None and not shard.primary.node.cluster_state_ok:
             yield Wait(Reason.FORMING, f"{shard.primary.pod.name} does not see the whole cluster yet", 0.2)
+    if not now.topology.informed:
+        yield Wait(Reason.FORMING, "not every node knows yet where all slots are", 0.2)
     for member in now.topology.members:
         failed = next((now.topology.by_id[p.node_id] for p in _suspects(now, member)), None)
         if failed is not None:

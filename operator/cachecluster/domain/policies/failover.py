@@ -10,6 +10,7 @@ from cachecluster.domain.heirs import best_heir
 from cachecluster.domain.loss import Lost, quiet_seconds
 from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
+from cachecluster.domain.policies.hanging import end_hung_nodes
 from cachecluster.domain.policies.quarantine import end_quarantine
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.topology import Member, Shard
@@ -74,4 +75,4 @@ def _kind(now: Situation, heir: Member, lost: Lost) -> FailoverKind | None:
     return FailoverKind.TAKEOVER if lost.proven else None
 
 
-POLICIES: Final = (end_quarantine, replace_lost_primary)
+POLICIES: Final = (end_quarantine, replace_lost_primary, end_hung_nodes)

@@ -83,6 +83,8 @@ def _unready(shard: Shard) -> str | None:
         return None
     if not shard.healthy:
         return f"waiting until every node of shard {shard.index} is in step"
+    if shard.refuses_writes:  # it would take no keys, and give none by MIGRATE
+        return f"shard {shard.index} refuses writes until a replica is in step (durability.mode)"
     if shard.head is not None and shard.head.node is not None and not shard.head.node.cluster_state_ok:
         return f"{shard.head.pod.name} does not see the whole cluster yet"
     return None

@@ -68,6 +68,19 @@ async def test_a_healthy_cluster_shows_who_leads_and_where_to_connect() -> None:
     assert await shown(shelf_of(formed())) == HEALTHY
 
 
+async def test_the_last_failover_is_told_with_what_it_meant() -> None:
+    body = body_of(formed())
+    told = {"time": "1970-01-12T13:43:40Z", "shard": "cart-0", "to": "cart-0-0", "cause": "PodGone"}
+    body["status"]["lastFailover"] = told
+    text = await shown(Shelf(body))
+    assert "Last failover 3m ago: cart-0-0 took the place of a lost primary (PodGone)" in text.splitlines()
+    body["status"]["lastFailover"] = {**told, "from": "cart-0-1", "writeUnavailableMilliseconds": 140}
+    text = await shown(Shelf(body))
+    assert text.splitlines()[-2] == (
+        "Last failover 3m ago: cart-0-0 took the place of cart-0-1 (PodGone, no writes for 140 ms)"
+    )
+
+
 async def test_what_is_not_as_it_should_be_is_said_with_its_reason() -> None:
     cluster = formed().with_node(1, 1, up=False, down_seconds=3, ready=False)
     shelf = Shelf(body_of(cluster, ago=150), Pod=pods_of(cluster)[:-1])

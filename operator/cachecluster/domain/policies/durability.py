@@ -1,0 +1,23 @@
+"""Shards that refuse writes for want of a replica: said plainly, for clients see errors."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from cachecluster.api.reasons import Reason
+from cachecluster.domain.durability import is_passing, refusal, refusing
+from cachecluster.domain.plan import Block, Verdict, Wait
+from cachecluster.domain.policies.situation import Situation
+
+
+def explain_refused_writes(now: Situation) -> Iterator[Verdict]:
+    """Whatever brings the replicas back is done by other policies; nothing is ever written in their place."""
+    if not now.topology.ever_formed:
+        return
+    for shard in refusing(now.topology):
+        if is_passing(shard):
+            yield Wait(Reason.WRITES_REFUSED, refusal(shard), 0.5)
+        else:
+            yield Block(Reason.WRITES_REFUSED, refusal(shard))
+
+
+POLICIES: Final = (explain_refused_writes,)
