@@ -33,6 +33,7 @@ from cachecluster.api.placement import NODE_LOSS_GRACE_SECONDS, Placement, Sprea
 from cachecluster.api.quantity import exact
 from cachecluster.api.resources import Limits, ResourceList, Resources
 from cachecluster.api.rules import Check, Model, Rule, Transition, keys_matching
+from cachecluster.api.transitions import AUTH_KEPT, PERSISTENCE_KEPT, PLACEMENT_KEPT
 
 __all__ = [
     "Auth",
@@ -219,54 +220,6 @@ def _volume_holds_memory(self: Any) -> bool:
     return size is None or exact(size) >= exact(self.resources.limits.memory)
 
 
-def _kept(field: str, what: str, default: str | None = None) -> Transition:
-    """An edit leaves ``field`` as it is; ``default`` is what an omitted one means."""
-    unchanged = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-    if default is not None:
-        values = [f"({o}.?{field}.mode.orValue('{default}') == '{default}')" for o in ("self", "oldSelf")]
-        unchanged = f"{' && '.join(values)} || ({unchanged})"
-    return _fixed(field, unchanged, what)
-
-
-def _placement_kept() -> Transition:
-    """An edit leaves alone what decides where pods run."""
-    unchanged = []
-    for field in ("zones", "spread", "topologyKey", "nodeSelector", "tolerations"):
-        now, before = (f"has({o}.placement) && has({o}.placement.{field})" for o in ("self", "oldSelf"))
-        same = f"self.placement.{field} == oldSelf.placement.{field}"
-        unchanged.append(f"({now}) == ({before}) && (!({now}) || {same})")
-    what = "the placement, nodeLossGraceSeconds apart (it would move pods away from their volumes)"
-    return _fixed("placement", " && ".join(unchanged), what)
-
-
-def _fixed(field: str, unchanged: str, what: str) -> Transition:
-    return Transition(
-        unchanged,
-        f"{what} of a living cluster cannot be changed by this version; write back what it was, or create a new "
-        "CacheCluster and move the clients to it",
-        at=field,
-    )
-
-
-def _persistence_kept() -> Transition:
-    """An edit leaves mode and StorageClass as they are; the size may grow (``api.root`` forbids that it shrinks)."""
-    none = " && ".join(f"{o}.?persistence.mode.orValue('None') == 'None'" for o in ("self", "oldSelf"))
-    now, before = "self.persistence", "oldSelf.persistence"
-    classes = (
-        f"has({now}.storageClassName) == has({before}.storageClassName) && "
-        f"(!has({now}.storageClassName) || {now}.storageClassName == {before}.storageClassName)"
-    )
-    return Transition(
-        f"({none}) || (has({now}) && has({before}) && {now}.mode == {before}.mode && {classes})",
-        "mode and storageClassName of a living cluster's persistence cannot be changed, only its size can grow; write "
-        "back what they were, or create a new CacheCluster and move the clients to it",
-        at="persistence",
-    )
-
-
-_PERSISTENCE_KEPT: Final = _persistence_kept()
-
-
 class CacheClusterSpec(Model):
     """The wished-for cache cluster."""
 
@@ -304,9 +257,9 @@ class CacheClusterSpec(Model):
             "the engine of a living cluster cannot be changed; create a new CacheCluster and move the clients to it",
             at="engine",
         ),
-        _PERSISTENCE_KEPT,
-        _placement_kept(),
-        _kept("auth", "the authentication", default="Password"),
+        PERSISTENCE_KEPT,
+        PLACEMENT_KEPT,
+        AUTH_KEPT,
     )
 
     engine: Engine = Field(description="Cache engine: Valkey. Fixed once the cluster exists.")
