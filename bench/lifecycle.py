@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from e2e import client
 from e2e.cluster import Cluster, small_spec
 from e2e.install import Installation
+from e2e.pods import CPU
 from e2e.recorder import Recorder
 
 KEYS = 300_000
@@ -35,7 +36,7 @@ def measure(installation: Installation, namespace: str) -> list[Change]:
     rolling restart.
     """
     cluster = Cluster(installation.kube, namespace, "living")
-    cluster.apply(small_spec(resources={"requests": {"cpu": "100m"}, "limits": {"memory": "512Mi"}}))
+    cluster.apply(small_spec(resources={"requests": {"cpu": CPU}, "limits": {"memory": "512Mi"}}))
     cluster.until_whole()
     application = client.start(installation.kube, installation.image, namespace, cluster.name)
     application.load(KEYS)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from e2e.diagnosis import explain
 from e2e.kube import ApiError, Kube, Obj, condition, is_true, observed, pod_is_ready, wait
+from e2e.pods import CPU
 
 READY_SECONDS: Final = 300.0
 ZONE: Final = "topology.kubernetes.io/zone"
@@ -18,12 +19,12 @@ ROLE_LABEL: Final = "cachecluster.dev/role"
 
 
 def small_spec(shards: int = 3, replicas: int = 1, **fields: Any) -> Obj:
-    """A spec that fits many times on a small machine, with as much of its processors asked for as in the examples."""
+    """A spec that fits many times on a small machine."""
     return {
         "engine": "Valkey",
         "version": "8.1",
         "topology": {"mode": "Cluster", "shards": shards, "replicasPerShard": replicas},
-        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+        "resources": {"requests": {"cpu": CPU, "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
         **fields,
     }
 

@@ -1,9 +1,12 @@
 """Client pods: the operator's image (Python and redis-py) under the restricted Pod Security Standard."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from e2e.kube import Obj
+
+CPU: Final = "100m"
+"""What caches and their clients ask for, as in the examples: with less they wait for seconds on a busy machine."""
 
 
 def client_pod(
@@ -24,7 +27,7 @@ def client_pod(
         "imagePullPolicy": "IfNotPresent",
         "command": list(command),
         "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
-        "resources": {"requests": {"cpu": "100m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
+        "resources": {"requests": {"cpu": CPU, "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

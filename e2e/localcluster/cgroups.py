@@ -40,7 +40,7 @@ def create(instance_group: str, machine: str) -> None:
             for parent in (root, group.parent, group):
                 (parent / "cgroup.subtree_control").write_text(CONTROLLERS)
             _weigh(group.parent, "cpu.weight", 100)
-        elif "cpu" in root.name.split(","):
+        elif "cpu" in _controllers(root):
             _weigh(group.parent, "cpu.shares", 1024)
         elif root.name == "cpuset":
             for child in (group.parent, group):  # empty at first, and nothing may enter before they are set
@@ -73,7 +73,12 @@ def _processors() -> list[Path]:
     """Root directories of the hierarchies in which processors are shared and counted."""
     if is_version_2():
         return [ROOT]
-    return [root for root in hierarchies() if {"cpu", "cpuacct"} & set(root.name.split(","))]
+    return [root for root in hierarchies() if _controllers(root) & {"cpu", "cpuacct"}]
+
+
+def _controllers(root: Path) -> set[str]:
+    """Of a hierarchy of version 1, which is called by all that are mounted together."""
+    return set(root.name.split(","))
 
 
 def freeze(instance_group: str, machine: str) -> None:

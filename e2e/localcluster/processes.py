@@ -31,9 +31,14 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it exists and has not ended; a zombie has."""
+        """Whether it exists and has not ended.
+
+        A zombie has, but for one whose other threads are still on their way out: they hold its files and ports.
+        """
         facts = _stat(self.pid)
-        return facts is not None and facts.started == self.started and facts.state not in ("Z", "X")
+        if facts is None or facts.started != self.started:
+            return False
+        return facts.state not in ("Z", "X") or facts.threads > 1
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it is still there."""
@@ -66,6 +71,7 @@ class _Stat:
     state: str
     parent: int
     session: int
+    threads: int
     started: int
 
 
@@ -81,7 +87,9 @@ def _stat(pid: int) -> _Stat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold blanks and brackets
-    return _Stat(state=fields[0], parent=int(fields[1]), session=int(fields[3]), started=int(fields[19]))
+    return _Stat(
+        state=fields[0], parent=int(fields[1]), session=int(fields[3]), threads=int(fields[17]), started=int(fields[19])
+    )
 
 
 def kill_all(victims: Sequence[Process]) -> None:

@@ -285,7 +285,7 @@ async def test_node_without_room_for_another_client_has_answered(fleet: Nodes) -
     node = await fleet.start("one")
     await fleet.client(node)
     await as_operator(node, "CONFIG", "SET", "maxclients", "1")
-    with fails(NodeUnreachable, "max number of clients reached", within=CONNECT_SECONDS):
+    with fails(NodeRefused, "max number of clients", within=CONNECT_SECONDS):
         await connect(node.address, PASSWORDS.operator)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from cachecluster.api import names
 from tests.simulation import events
 from tests.simulation.conftest import Seeds
 from tests.simulation.kubernetes.kubelet import Sandbox
@@ -132,6 +133,7 @@ def test_rolls_scaling_and_faults_converge_and_lose_nothing(seeds: Seeds, persis
             for _ in range(chance.randint(2, 5)):
                 chance.choice(MIXED)(world, running.ref, chance)
                 world.wait(chance.uniform(5, 45))
+            world.annotate(running.ref, names.ANNOTATION_FAILOVER, None)  # its pod may be gone by now
             world.calm()
             world.wait(40)
             running.recovers(600)

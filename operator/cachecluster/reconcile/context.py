@@ -30,6 +30,12 @@ class Context:
         """The cluster's bus port."""
         return names.bus_port(self.ref.namespace, self.ref.name)
 
+    def known_passwords(self) -> Passwords:
+        """The cluster's passwords; raises Doubt if they are not there."""
+        if self.passwords is None:
+            raise Doubt("the cluster's passwords are not there")
+        return self.passwords
+
     @asynccontextmanager
     async def node(self, target: Target, *, stays: bool = False) -> AsyncIterator[NodeClient]:
         """Connect to the node, sure that pod, uid, address and node id still belong together (S4), and if asked, that
@@ -44,9 +50,7 @@ class Context:
     @asynccontextmanager
     async def again(self, target: Target) -> AsyncIterator[NodeClient]:
         """One more connection to a node to which ``node()`` has led just now; raises Doubt."""
-        if self.passwords is None:
-            raise Doubt("the cluster's passwords are not there")
-        async with self.deps.nodes.connect(target.ip, self.passwords.operator) as client:
+        async with self.deps.nodes.connect(target.ip, self.known_passwords().operator) as client:
             if await client.node_id() != target.node_id:
                 raise Doubt(f"{target.pod} has become another node")
             self.require_leadership()

@@ -273,10 +273,9 @@ async def _check_has_room(target: Target, action: Configure, context: Context) -
 
 async def set_users(action: SetUsers, context: Context) -> None:
     """ACL SETUSER on all nodes at once, by the same rules as ``configure``; raises Doubt without passwords."""
-    if context.passwords is None:
-        raise Doubt("the cluster's passwords are not there")
-    wanted = acl.rights(action.version, action.auth, context.passwords)
-    rules = acl.rules(action.version, action.auth, context.passwords)
+    passwords = context.known_passwords()
+    wanted = acl.rights(action.version, action.auth, passwords)
+    rules = acl.rules(action.version, action.auth, passwords)
 
     async def give(target: Target) -> None:
         async with context.node(target) as client:

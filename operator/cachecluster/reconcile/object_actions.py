@@ -157,14 +157,9 @@ async def _check_is_kept(action: EndPod, context: Context) -> None:
 
 async def _check_says_nothing(action: EndPod, context: Context) -> None:
     """Raises Doubt if the process says anything at all, or is not there any more."""
-    if context.passwords is None:
-        raise Doubt("the cluster's passwords are not there")
-    nodes = context.deps.nodes
+    nodes, password = context.deps.nodes, context.known_passwords().operator
     try:
-        async with (
-            asyncio.timeout(LAST_WORD_SECONDS),
-            nodes.connect(action.node.ip, context.passwords.operator) as node,
-        ):
+        async with asyncio.timeout(LAST_WORD_SECONDS), nodes.connect(action.node.ip, password) as node:
             await node.node_id()
     except (NoAnswer, TimeoutError):
         return

@@ -24,7 +24,9 @@ from cachecluster.reconcile.slot_ends import End, Followers, open_end
 from cachecluster.reconcile.together import together
 
 SLICE_SECONDS: Final = 2.0
-"""After so long no further batch of keys is sent; the next pass looks around and goes on."""
+"""After so long no further group of slots is begun; the next pass looks around and goes on."""
+FINISH_SECONDS: Final = 2.0
+"""So much longer may a group take that is under way: what stays half moved costs a pass of its own."""
 ACTION_SECONDS: Final = 35.0
 """Bound on a slice with a value that takes the engines long."""
 GOSSIP_SECONDS: Final = 3.0
@@ -42,7 +44,7 @@ EMPTY_GROUP_SECONDS: Final = 0.3
 
 
 async def move_slots(action: MoveSlots, context: Context) -> int:
-    """Move slots for about two seconds; how many keys were moved.
+    """Move slots for two to four seconds; how many keys were moved.
 
     Raises Doubt if the ends are not what they were or the destination's replicas are not in step, NodeRefused in the
     engine's words if it cannot move a key, NodeUnreachable and TimeoutError as ever. Whatever happens, the marks on
@@ -101,10 +103,9 @@ class _Move:
 
     async def _by_keys(self, slots: SlotSet, followers: Followers) -> int:
         """Group by group with MIGRATE; what is open already comes first."""
-        if self.context.passwords is None:
-            raise Doubt("the cluster's passwords are not there")
-        login = Login(names.USER_REPLICATION, self.context.passwords.replication)
-        mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, self.deadline)
+        login = Login(names.USER_REPLICATION, self.context.known_passwords().replication)
+        finish = self.deadline + FINISH_SECONDS
+        mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, finish)
         marks = (*self.source.view.migrating, *self.destination.view.importing)
         begun = slots & SlotSet.of(mark.slot for mark in marks)
         counts = await self.source.client.count_keys(slots)

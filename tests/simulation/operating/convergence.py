@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
 from cachecluster.domain import durability
-from cachecluster.domain.live_parameters import wanted
+from cachecluster.domain.live_parameters import FILE, values_in, wanted
 from cachecluster.domain.nodes import Role
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.parameter_types import normal
@@ -14,6 +14,7 @@ from cachecluster.domain.quantity import to_bytes
 from cachecluster.domain.slots import NO_SLOTS, SLOT_COUNT
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.manifests import Facts, Passwords, build
+from cachecluster.manifests.valkey_conf import live_conf
 from tests.simulation.engine.node import Node
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key
@@ -53,6 +54,7 @@ def unconverged(world: "World", ref: ClusterRef) -> Iterator[str]:
     yield from _slot_problems(nodes, topology["shards"])
     spec = CacheClusterSpec.parse(body["spec"])
     yield from _parameter_problems(nodes, spec)
+    yield from _file_problems(world, ref, spec)
     yield from _volume_problems(world, ref)
     yield from _memory_problems(world, ref, boxes)
     yield from _wrong_labels(world, boxes)
@@ -112,6 +114,16 @@ def _parameter_problems(nodes: list[Node], spec: CacheClusterSpec) -> list[str]:
         for name, value in values.items()
         if normal(name, node.parameters.get(name, "")) != value
     ]
+
+
+def _file_problems(world: "World", ref: ClusterRef, spec: CacheClusterSpec) -> list[str]:
+    """What a node would start with is what runs; an operator that was told so by a stale list notices at its resync."""
+    key = Key("ConfigMap", ref.namespace, names.live_config_map(ref.name, spec.version))
+    live = world.store.look(key)
+    if live is None:
+        return [f"{key.kind} {key.name} does not exist"]
+    there, right = live["data"][FILE], live_conf(wanted(spec, values_in(live).keys()))
+    return [] if there == right else [f"{key.name} has {there!r} and not {right!r}"]
 
 
 def _memory_problems(world: "World", ref: ClusterRef, boxes: list[Sandbox]) -> list[str]:

@@ -137,6 +137,15 @@ class TestShardThatIsToGo:
         assert [a.node.pod for a in of_type(drained(shrinking()), Reset)] == ["cart-2-1", "cart-2-0"]
         assert not of_type(drained(shrinking()), Delete)
 
+    def test_a_node_that_restarts_before_it_is_empty_joins_it_again(self) -> None:
+        """Slots move only between whole shards: one that was taken for a leaver would hold them up for ever."""
+        restarted = {"role": Role.PRIMARY, "follows": None, "hidden": True, "keys": 0}
+        snap = shrinking().with_node(2, 1, **restarted).snapshot()
+        alone = known(snap)["cart-2-1"]
+        views = {**snap.views, "cart-2-1": replace(alone, peers=(alone.myself,))}
+        [meeting] = [s.action for s in plan(replace(snap, views=views)).steps if isinstance(s.action, Meet)]
+        assert all(alone.node_id in pair for pair in meeting.pairs)
+
     def test_s3_a_node_that_holds_keys_is_not_asked_to_leave(self) -> None:
         cluster = drained(shrinking()).with_node(2, 0, slots=SlotSet.of([0]), keys=3, epoch=20)
         assert not of_type(cluster, Reset)

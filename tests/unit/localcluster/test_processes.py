@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,20 @@ def test_started_program_is_found_again_by_its_record_and_killed(tmp_path: Path)
     kill_all(found.processes)
 
     assert not found.main.alive
+
+
+def test_program_lives_until_its_last_thread_has_ended(tmp_path: Path) -> None:
+    """The first thread of a program that is killed may end before those that keep its ports."""
+    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
+    script += "ctypes.CDLL(None).pthread_exit(None)"
+    service = start("threads", [sys.executable, "-c", script], tmp_path / "log", forks=False)
+    stat = Path(f"/proc/{service.main.pid}/stat")
+    wait_until("its first thread has ended", lambda: ") Z " in stat.read_text(), SECONDS)
+
+    assert service.main.alive
+    kill_all(service.processes)
+
+    assert not service.main.alive
 
 
 def test_started_program_lets_go_of_what_its_starter_inherited(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from cachecluster.domain.snapshot import ContainerState, Manifest, ObjectKey, Pa
 from cachecluster.domain.topology import Member
 
 REFUSED_ADVICE: Final = "Correct spec.parameters, or set them back; until then the nodes keep the values that they have"
-
 _SLOW: Final = frozenset({PARAMETER, *durability.NAMES})
+"""What some nodes get much later than others."""
 
 
 def configure_nodes(now: Situation) -> Iterator[Verdict]:

@@ -43,8 +43,8 @@ def introduce_nodes(now: Situation) -> Iterator[Verdict]:
 
 
 def _has_left(shard: Shard, member: Member) -> bool:
-    """Its shard is to go, and it has neither slots nor keys any more."""
-    return shard.leaving and member.node is not None and member.node.blank
+    """Its shard is to go, and has given all its slots away; before that, one that has restarted joins it as ever."""
+    return shard.leaving and shard.empty and member.node is not None and member.node.blank
 
 
 def _acquaintances(present: Sequence[Member]) -> Iterator[tuple[Member, Member]]:
