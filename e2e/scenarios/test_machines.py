@@ -1,20 +1,30 @@
-"""A machine loses its power: what is unknown is not touched (S1), the rest serves on, and all is whole afterwards."""
+"""A machine loses its power: what is unknown is not touched (S1), the rest serves on, and all is whole afterwards.
+
+If it stays away, its pods are given up: those with volumes only once somebody says that it is off.
+"""
+
+from typing import Final
 
 import pytest
 
 from e2e.client import Client
-from e2e.cluster import Cluster
-from e2e.kube import Kube
+from e2e.cluster import Cluster, small_spec
+from e2e.kube import Kube, condition
 from e2e.platform import Faults
 
 pytestmark = pytest.mark.alone
 
 FAILOVER_SECONDS = 120.0
+LOSS_SECONDS: Final = 240.0
+"""Until Kubernetes marks a machine as not ready, the grace, and some time for a slow machine."""
+OUT_OF_SERVICE: Final = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
 
 
 def test_node_without_power_leaves_its_shard_served_and_comes_back(
     kube: Kube, cart: Cluster, shopper: Client, faults: Faults
 ) -> None:
+    cart.edit({"placement": {"nodeLossGraceSeconds": 3600}})
+    cart.until_whole()
     shopper.write(200, "power")
     near = kube.get("Pod", shopper.namespace, shopper.pod)["spec"]["nodeName"]
     shard, victim = next((s, p) for s in range(3) if (p := cart.primary_of(s)).node != near)
@@ -33,6 +43,61 @@ def test_node_without_power_leaves_its_shard_served_and_comes_back(
         faults.power_on(victim.node)
     cart.until_whole()
     assert shopper.count(200, "dark") == 200
+
+
+def test_node_that_stays_without_power_is_left(kube: Kube, cart: Cluster, shopper: Client, faults: Faults) -> None:
+    cart.edit({"placement": {"nodeLossGraceSeconds": 10}})
+    cart.until_whole()
+    shopper.write(200, "before")
+    near = kube.get("Pod", shopper.namespace, shopper.pod)["spec"]["nodeName"]
+    shard, victim = next((s, p) for s in range(3) if (p := cart.primary_of(s)).node != near)
+    faults.power_off(victim.node)
+    try:
+        cart.until("nothing hangs there", lambda: victim.node not in {m.node for m in cart.members()}, LOSS_SECONDS)
+        cart.until_condition("Degraded", "False")
+        assert cart.uids()[victim.name][0] != victim.uid
+        assert leader(cart, shard) not in {None, victim.name}
+        assert "LeavingLostNode" in {event["reason"] for event in cart.events()}
+        cart.until(
+            "the id of a process that may run on is kept, and it is said",
+            lambda: "is forgotten once" in cart.read()["status"]["message"],
+        )
+        assert shopper.count(200, "before") == 200
+    finally:
+        faults.power_on(victim.node)
+    cart.until_whole()
+    assert len({row["id"] for view in shopper.ask("nodes").values() for row in view}) == len(cart.members())
+    assert shopper.count(200, "before") == 200
+
+
+def test_pod_with_a_volume_waits_until_somebody_says_that_its_node_is_off(
+    kube: Kube, here: str, faults: Faults
+) -> None:
+    cart = Cluster(kube, here, "cart")
+    storage = {"mode": "AppendOnly", "size": "256Mi"}
+    cart.apply(small_spec(1, 1, persistence=storage, placement={"nodeLossGraceSeconds": 10}, deletionPolicy="Delete"))
+    cart.until_whole()
+    victim = cart.replica_of(0)
+    faults.power_off(victim.node)
+    try:
+        stalled = cart.until_condition("Stalled", "True", "NodeLost", LOSS_SECONDS)
+        assert f"kubectl taint nodes {victim.node} {OUT_OF_SERVICE['key']}" in stalled["message"]
+        assert "NodeLost" in {event["reason"] for event in cart.events() if event["type"] == "Warning"}
+        assert cart.uids()[victim.name][0] == victim.uid
+        taint(kube, victim.node, on=True)
+        cart.until("the pod is another", lambda: cart.uids().get(victim.name, (victim.uid, 0))[0] != victim.uid)
+    finally:
+        faults.power_on(victim.node)
+        taint(kube, victim.node, on=False)
+    cart.until_whole()
+    assert condition(cart.read(), "Stalled")["status"] == "False"
+
+
+def taint(kube: Kube, node: str, *, on: bool) -> None:
+    """kubectl taint nodes NAME node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or take it away."""
+    taints = kube.get("Node", "", node)["spec"].get("taints", [])
+    others = [found for found in taints if found["key"] != OUT_OF_SERVICE["key"]]
+    kube.patch("Node", "", node, {"spec": {"taints": [*others, *([OUT_OF_SERVICE] if on else [])]}})
 
 
 def leader(cart: Cluster, shard: int) -> str | None:

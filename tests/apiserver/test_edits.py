@@ -60,6 +60,7 @@ def test_an_edit_that_cannot_be_followed_is_refused(
         ("persistence", None),
         ("placement", {**FULL["placement"], "spread": "Required"}),
         ("placement", {**FULL["placement"], "tolerations": []}),
+        ("placement", {**FULL["placement"], "spread": "Required", "nodeLossGraceSeconds": 10}),
         ("placement", None),
     ],
     ids=str,
@@ -88,6 +89,7 @@ def test_a_field_that_is_set_can_neither_be_changed_nor_removed(
         {"parameters": {"maxmemory-policy": "allkeys-lru"}},
         {"network": {"allowFrom": []}},
         {"pod": {"labels": {"team": "shop"}}},
+        {"placement": {"nodeLossGraceSeconds": 30}},
         {"deletionPolicy": "Delete"},
         {"durability": {"mode": "Default"}},
         {"durability": {"mode": "AtLeastOneReplica"}, "topology": {**TOPOLOGY, "replicasPerShard": 2}},
@@ -106,6 +108,16 @@ def test_replicas_that_durability_needs_stay_unless_it_goes_too(clusters: Cluste
     assert [cause[0] for cause in answer.causes] == ["spec.durability.mode"], answer
     assert "write topology.replicasPerShard: 2 or more, or durability.mode: Default" in str(answer)
     assert clusters.edit(full, {**fewer, "durability": {"mode": "Default"}}).accepted
+
+
+@pytest.mark.parametrize("seconds", [10, None])
+def test_the_grace_of_lost_nodes_changes_while_the_rest_of_the_placement_stays(
+    clusters: Clusters, full: str, seconds: int | None
+) -> None:
+    changed = {**FULL["placement"], "nodeLossGraceSeconds": seconds}
+    placement = {field: value for field, value in changed.items() if value is not None}
+    answer = clusters.edit(full, {**FULL, "placement": placement})
+    assert answer.accepted, answer
 
 
 def test_the_defaults_may_be_written_or_left_out(clusters: Clusters) -> None:

@@ -186,8 +186,9 @@ class World:
         return str(pod["metadata"]["labels"][names.LABEL_CLUSTER]) if pod is not None else box.key.name.split("-")[0]
 
     def boxes(self, cluster: str) -> list[Sandbox]:
-        """The pods of a cluster as its hosts run them."""
-        return [b for b in self.kubelets.sandboxes.values() if b.key.name.rsplit("-", 2)[0] == cluster]
+        """The pods of a cluster as its hosts run them, without those that were given up and still hang there."""
+        boxes = [b for b in self.kubelets.sandboxes.values() if b.key.name.rsplit("-", 2)[0] == cluster]
+        return [b for b in boxes if self.kubelets.exists(b)]
 
     def box_of(self, node: Node) -> Sandbox | None:
         """The sandbox that a process runs in."""
@@ -316,8 +317,22 @@ class World:
         self.kubelets.power_on(host)
         self.clock.later(5.0, self._report, host)
 
+    def strand(self, host: str) -> None:
+        """A machine runs on, and is cut off from all others and from the API server."""
+        self.note(f"{host} is cut off")
+        self.watch.partitioned = True
+        self.kubelets.strand(host)
+        self.clock.later(NOT_READY_SECONDS, self._report, host)
+
+    def rejoin(self, host: str) -> None:
+        """It is heard again."""
+        self.note(f"{host} is back")
+        self.kubelets.rejoin(host)
+        self.clock.later(5.0, self._report, host)
+
     def _report(self, host: str) -> None:
-        self.hosts.report(host, ready=host not in self.kubelets.dark)
+        ready = host not in self.kubelets.dark | self.kubelets.stranded
+        self.hosts.report(host, ready=ready, now=self.clock.now())
         self.wake_all()
 
     def calm(self) -> None:

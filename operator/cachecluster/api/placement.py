@@ -1,13 +1,16 @@
 """Where the nodes of a cache cluster may run: the ``placement`` part of a spec."""
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from cachecluster.api.fields import LabelKey, LabelMap, LabelValue, Whole, ZoneName
 from cachecluster.api.network import ATOMIC_LIST, ATOMIC_MAP
 from cachecluster.api.rules import Model, Rule
+
+NODE_LOSS_GRACE_SECONDS: Final = 60
+"""Where the spec does not say. Kubernetes itself takes about 50 s before that to see that a machine is silent."""
 
 
 class Spread(StrEnum):
@@ -91,4 +94,11 @@ class Placement(Model):
         default=None,
         description="Taints of Kubernetes nodes that do not keep the pods away.",
         json_schema_extra=ATOMIC_LIST,
+    )
+    node_loss_grace_seconds: Annotated[Whole, Field(ge=10, le=86400)] | None = Field(
+        default=None,
+        description="Seconds that a Kubernetes node has to be not ready before pods that hang on it are given up; "
+        f"omitted: {NODE_LOSS_GRACE_SECONDS}. One without a volume is then deleted by force, and made anew elsewhere, "
+        "once another pod serves its shard's data. One with a volume waits until the Node is deleted or tainted "
+        "node.kubernetes.io/out-of-service. Can be changed at any time.",
     )

@@ -29,10 +29,11 @@ from cachecluster.api.network import (
     NetworkPolicyMode,
 )
 from cachecluster.api.owned_parameters import OWNED, OwnedGroup
-from cachecluster.api.placement import Placement, Spread, Toleration
+from cachecluster.api.placement import NODE_LOSS_GRACE_SECONDS, Placement, Spread, Toleration
 from cachecluster.api.quantity import exact
 from cachecluster.api.resources import Limits, ResourceList, Resources
 from cachecluster.api.rules import Check, Model, Rule, Transition, keys_matching
+from cachecluster.api.transitions import AUTH_KEPT, PERSISTENCE_KEPT, PLACEMENT_KEPT
 
 __all__ = [
     "Auth",
@@ -219,39 +220,6 @@ def _volume_holds_memory(self: Any) -> bool:
     return size is None or exact(size) >= exact(self.resources.limits.memory)
 
 
-def _kept(field: str, what: str, default: str | None = None) -> Transition:
-    """An edit leaves ``field`` as it is; ``default`` is what an omitted one means."""
-    unchanged = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-    if default is not None:
-        values = [f"({o}.?{field}.mode.orValue('{default}') == '{default}')" for o in ("self", "oldSelf")]
-        unchanged = f"{' && '.join(values)} || ({unchanged})"
-    return Transition(
-        unchanged,
-        f"{what} of a living cluster cannot be changed by this version; write back what it was, or create a new "
-        "CacheCluster and move the clients to it",
-        at=field,
-    )
-
-
-def _persistence_kept() -> Transition:
-    """An edit leaves mode and StorageClass as they are; the size may grow (``api.root`` forbids that it shrinks)."""
-    none = " && ".join(f"{o}.?persistence.mode.orValue('None') == 'None'" for o in ("self", "oldSelf"))
-    now, before = "self.persistence", "oldSelf.persistence"
-    classes = (
-        f"has({now}.storageClassName) == has({before}.storageClassName) && "
-        f"(!has({now}.storageClassName) || {now}.storageClassName == {before}.storageClassName)"
-    )
-    return Transition(
-        f"({none}) || (has({now}) && has({before}) && {now}.mode == {before}.mode && {classes})",
-        "mode and storageClassName of a living cluster's persistence cannot be changed, only its size can grow; write "
-        "back what they were, or create a new CacheCluster and move the clients to it",
-        at="persistence",
-    )
-
-
-_PERSISTENCE_KEPT: Final = _persistence_kept()
-
-
 class CacheClusterSpec(Model):
     """The wished-for cache cluster."""
 
@@ -289,9 +257,9 @@ class CacheClusterSpec(Model):
             "the engine of a living cluster cannot be changed; create a new CacheCluster and move the clients to it",
             at="engine",
         ),
-        _PERSISTENCE_KEPT,
-        _kept("placement", "the placement (it would move pods away from their volumes)"),
-        _kept("auth", "the authentication", default="Password"),
+        PERSISTENCE_KEPT,
+        PLACEMENT_KEPT,
+        AUTH_KEPT,
     )
 
     engine: Engine = Field(description="Cache engine: Valkey. Fixed once the cluster exists.")
@@ -327,7 +295,7 @@ class CacheClusterSpec(Model):
     placement: Placement | None = Field(
         default=None,
         description="Where nodes may run. Omitted: everywhere, spread over zones. Fixed once the cluster exists, in "
-        "this version.",
+        "this version, but for nodeLossGraceSeconds.",
     )
     parameters: Parameters | None = Field(
         default=None,
@@ -374,6 +342,12 @@ class CacheClusterSpec(Model):
     def auth_mode(self) -> AuthMode:
         """The mode in force."""
         return self.auth.mode if self.auth else AuthMode.PASSWORD
+
+    @property
+    def node_loss_grace_seconds(self) -> int:
+        """The grace in force."""
+        given = self.placement.node_loss_grace_seconds if self.placement else None
+        return NODE_LOSS_GRACE_SECONDS if given is None else given
 
     @property
     def members_per_shard(self) -> int:

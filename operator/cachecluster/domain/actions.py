@@ -199,6 +199,22 @@ class EndPod:
 
 
 @dataclass(frozen=True, slots=True)
+class FreePod:
+    """Delete by force a pod that hangs on a lost Kubernetes node: it is made anew elsewhere."""
+
+    disruptive: ClassVar[bool] = True
+    pod: str
+    uid: str
+    ip: str | None
+    """None: its engine has never been reached."""
+    host: str
+    keeper: Target | None
+    """Serves all that its shard has. None: there is nothing, or nobody is left."""
+    on_word: bool
+    """Only because somebody vouches for it that nothing runs on that Kubernetes node any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Let applications and replicas in: to a restarted former primary whose data is the newest there is (S5), or to an
     empty node that is to lead a new shard.
@@ -335,6 +351,7 @@ Action = (
     | Forget
     | Promote
     | EndPod
+    | FreePod
     | Release
     | Reset
     | Configure

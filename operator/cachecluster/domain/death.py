@@ -5,6 +5,7 @@ from typing import Final
 
 from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.loss import Lost, ended_together, has_fallen_silent
+from cachecluster.domain.lost_hosts import word_on
 from cachecluster.domain.nodes import Ending, NodeId, NodeView, Peer, Unreachable
 from cachecluster.domain.snapshot import ContainerState, Snapshot
 from cachecluster.domain.topology import Member, Shard, Topology
@@ -41,11 +42,10 @@ def _host_gone(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequ
     name = lost.host if lost is not None else next((p.host for p in pods), None)
     if name is None or not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
         return None
-    host = snap.hosts.get(name)
-    if host is not None and not host.out_of_service:
+    word = word_on(snap, name)
+    if word is None:
         return None
-    state = "is gone" if host is None else "is out of service"
-    why = f"Kubernetes node {name}, on which its primary ran, {state}"
+    why = f"Kubernetes node {name}, on which its primary ran, {word}"
     pod, address = (lost.pod, lost.ip) if lost is not None else (pods[0].name, pods[0].ip)
     return Lost(owner, FailoverCause.NODE_OUT_OF_SERVICE, why, pod, address, lost, unheard=True, host=name)
 

@@ -91,6 +91,8 @@ class Pod:
     """Bytes, as its spec asks for by now."""
     resize: "Resize | None" = None
     """What the kubelet has still to do, or cannot do, for the resources that are asked for; None: they are in force."""
+    has_volume: bool = False
+    """It mounts a persistent volume, on which no second pod may write."""
 
     @property
     def runs(self) -> bool:
@@ -155,6 +157,8 @@ class Host:
     """Its kubelet reports."""
     out_of_service: bool = False
     """Somebody vouches for it that nothing runs there any more."""
+    not_ready_since: float | None = None
+    """Unix seconds at which this operator has first seen that its kubelet does not report; None while it does."""
 
 
 class Expansion(StrEnum):
@@ -186,6 +190,8 @@ class ForeignId:
     ip: str
     alive_since: float | None
     """Unix seconds since which some node's bus link to it has been up, None if it is not up."""
+    heard_at: float | None = None
+    """Unix seconds at which any node has last heard of it; None: nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ STALLING: Final = frozenset(
         Reason.SYSTEM_SECRET_MISSING,
         Reason.FOREIGN_NODE,
         Reason.FOREIGN_VOLUME,
+        Reason.NODE_LOST,
         Reason.IMAGE_PULL_FAILED,
         Reason.POD_CRASHING,
         Reason.POD_UNSCHEDULABLE,

@@ -18,6 +18,7 @@ from cachecluster.domain.actions import (
     EndPod,
     ExpandVolume,
     Forget,
+    FreePod,
     LabelRole,
     Meet,
     MoveSlots,
@@ -37,7 +38,7 @@ from cachecluster.domain.actions import (
 from cachecluster.domain.plan import Do, Outcome, Plan
 from cachecluster.engines.client import NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, Rejected
-from cachecluster.reconcile import node_actions, object_actions, slot_moves
+from cachecluster.reconcile import lost_hosts, node_actions, object_actions, slot_moves
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.together import Interrupted, unless
 
@@ -149,6 +150,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.promote(action, context)
         case EndPod():
             return object_actions.end_pod(action, context)
+        case FreePod():
+            return lost_hosts.free_pod(action, context)
         case Release():
             return node_actions.release(action, context)
         case Reset():

@@ -305,6 +305,7 @@ def _foreign(
     silent = {p.ip for p in pods if p.ip and not isinstance(views.get(p.name), NodeView)}
     alive: dict[NodeId, bool] = {}
     address: dict[NodeId, str] = {}
+    heard: dict[NodeId, float] = {}
     for view in answered:
         for peer in view.peers:
             if peer.node_id in ours or "handshake" in peer.flags or (peer.ip and peer.ip in silent):
@@ -312,9 +313,11 @@ def _foreign(
             linked = peer.connected and not peer.suspected and "noaddr" not in peer.flags
             alive[peer.node_id] = alive.get(peer.node_id, False) or linked
             address[peer.node_id] = peer.ip or address.get(peer.node_id, "")
+            if peer.pong_age is not None:
+                heard[peer.node_id] = max(heard.get(peer.node_id, 0.0), now - peer.pong_age)
     for node_id in [i for i in memory.foreign_since if not alive.get(NodeId(i))]:
         del memory.foreign_since[node_id]
     return tuple(
-        ForeignId(i, address[i], memory.foreign_since.setdefault(i, now) if linked else None)
+        ForeignId(i, address[i], memory.foreign_since.setdefault(i, now) if linked else None, heard.get(i))
         for i, linked in sorted(alive.items())
     )

@@ -1,7 +1,8 @@
 """The little that the operator keeps of each Kubernetes node, and whether news about one matter to anybody."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cachecluster.api import names
@@ -14,13 +15,16 @@ class _Facts:
 
     host: Host
     taints: frozenset[tuple[str, str]]
+    transition: str
+    """When the node has become ready or not, by the clock of who wrote it down: it tells one time from another."""
 
 
 class HostCache:
     """Kubernetes nodes by name, as projections of what the watch delivers."""
 
-    def __init__(self) -> None:
-        """Empty; ``replace`` fills it."""
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Empty; ``replace`` fills it. ``now``: Unix seconds, by the same clock as the snapshots'."""
+        self._now = now
         self._facts: dict[str, _Facts] = {}
 
     def hosts(self) -> Mapping[str, Host]:
@@ -29,10 +33,21 @@ class HostCache:
 
     def observe(self, node: Mapping[str, Any]) -> bool:
         """Take in one node; says whether anything changed that matters."""
-        facts = _facts(node)
+        facts = self._dated(_facts(node))
         changed = self._facts.get(facts.host.name) != facts
         self._facts[facts.host.name] = facts
         return changed
+
+    def _dated(self, facts: _Facts) -> _Facts:
+        """With the time at which we have first seen that it is not ready, this time: clocks of other machines may be
+        wrong, and who has just started has seen nothing yet.
+        """
+        if facts.host.ready:
+            return facts
+        known = self._facts.get(facts.host.name)
+        same = known is not None and known.transition == facts.transition
+        since = known.host.not_ready_since if known is not None and same else None
+        return replace(facts, host=replace(facts.host, not_ready_since=self._now() if since is None else since))
 
     def forget(self, name: str) -> bool:
         """The node was deleted; says whether it was known."""
@@ -40,22 +55,33 @@ class HostCache:
 
     def replace(self, nodes: Iterable[Mapping[str, Any]]) -> frozenset[str]:
         """Take in a full list, which also shows deletions that the watch has missed; returns the changed names."""
-        fresh = {facts.host.name: facts for facts in map(_facts, nodes)}
+        fresh = {facts.host.name: facts for facts in (self._dated(_facts(n)) for n in nodes)}
         old, self._facts = self._facts, fresh
         return frozenset(n for n in old.keys() | fresh.keys() if old.get(n) != fresh.get(n))
 
 
 def _facts(node: Mapping[str, Any]) -> _Facts:
-    metadata, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
-    conditions = status.get("conditions") or ()
+    metadata, spec = node["metadata"], node.get("spec") or {}
+    ready = _ready_condition(node)
     host = Host(
         name=metadata["name"],
         labels=dict(metadata.get("labels") or {}),
         schedulable=not spec.get("unschedulable", False),
-        ready=any(c["type"] == "Ready" and c["status"] == "True" for c in conditions),
+        ready=is_ready(node),
         out_of_service=is_out_of_service(node),
     )
-    return _Facts(host, frozenset((t["key"], t["effect"]) for t in spec.get("taints") or ()))
+    taints = frozenset((t["key"], t["effect"]) for t in spec.get("taints") or ())
+    return _Facts(host, taints, ready.get("lastTransitionTime") or "")
+
+
+def _ready_condition(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == "Ready"), {})
+
+
+def is_ready(node: Mapping[str, Any]) -> bool:
+    """Whether the kubelet of a Kubernetes node reports, and is well."""
+    return bool(_ready_condition(node).get("status") == "True")
 
 
 def is_out_of_service(node: Mapping[str, Any]) -> bool:

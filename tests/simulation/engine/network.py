@@ -25,6 +25,10 @@ class Network:
         self._cuts: set[tuple[str, str]] = set()
         self._dark: set[str] = set()
         """Addresses of machines without power."""
+        self._stranded: set[str] = set()
+        """Addresses that can be reached from each other alone."""
+        self._rejoined: dict[str, float] = {}
+        """When an address was heard again."""
         self._healed: dict[tuple[str, str], float] = {}
         """When a cut was undone."""
         self._links: dict[Node, dict[Link, None]] = {}
@@ -59,9 +63,19 @@ class Network:
         """The address is good for others again."""
         self._dark.discard(place)
 
+    def strand(self, places: set[str]) -> None:
+        """They are cut off from all others, those included that are yet to come."""
+        self._stranded |= places
+
+    def rejoin(self, places: set[str]) -> None:
+        """Undo that."""
+        self._stranded -= places
+        self._rejoined |= dict.fromkeys(places, self.clock.now())
+
     def _passes(self, source: str, destination: str) -> bool:
         dark = source in self._dark or destination in self._dark
-        return not dark and (source, destination) not in self._cuts
+        apart = (source in self._stranded) != (destination in self._stranded)
+        return not dark and not apart and (source, destination) not in self._cuts
 
     def open(self, source: str, destination: str) -> bool:
         """A packet and its answer can pass."""
@@ -70,6 +84,7 @@ class Network:
     def apart(self, one: str, other: str, seconds: float) -> bool:
         """They cannot talk to each other, or could not that many seconds ago."""
         healed = max(self._healed.get(pair, 0.0) for pair in ((one, other), (other, one)))
+        healed = max(healed, self._rejoined.get(one, 0.0), self._rejoined.get(other, 0.0))
         return not self.open(one, other) or self.clock.now() - healed < seconds
 
     def latency(self) -> float:

@@ -71,6 +71,8 @@ class Kubelets:
         """Images whose process ends at once."""
         self.dark: set[str] = set()
         """Hosts without power."""
+        self.stranded: set[str] = set()
+        """Hosts that run on and are cut off from all others."""
         self.no_room: dict[str, str] = {}
         """Pods that cannot grow, with the reason (Deferred, Infeasible)."""
         self.slow_start = 0.3
@@ -89,6 +91,8 @@ class Kubelets:
         return next((s for s in self.sandboxes.values() if s.key.name == pod), None)
 
     def _changed(self, key: Key, body: Object | None) -> None:
+        if key.kind == "Pod" and body is None:
+            self._let_go(key)
         if key.kind != "Pod" or body is None or not body["spec"].get("nodeName"):
             return
         uid = body["metadata"]["uid"]
@@ -103,8 +107,18 @@ class Kubelets:
             self.sandboxes[uid].going = True
             self.clock.later(0.02 + 0.1 * self._chance.random(), self._tear_down, self.sandboxes[uid])
 
+    def _let_go(self, key: Key) -> None:
+        """A pod was deleted by force: its kubelet ends it when it hears of that."""
+        for box in [b for b in self.sandboxes.values() if b.key == key and not b.going]:
+            box.going = True
+            self.clock.later(0.02 + 0.1 * self._chance.random(), self._tear_down, box)
+
+    def exists(self, box: Sandbox) -> bool:
+        """Its pod does, too."""
+        return self._pod(box) is not None
+
     def _disk(self, key: Key, uid: str, pod: Object) -> Disk:
-        inline = {v["name"] for v in pod["spec"].get("volumes", ())}
+        inline = {v["name"] for v in pod["spec"].get("volumes", ()) if "persistentVolumeClaim" not in v}
         if names.DATA_VOLUME in inline:
             return Disk()
         claim = self.store.look(Key("PersistentVolumeClaim", key.namespace, f"{names.DATA_VOLUME}-{key.name}"))
@@ -141,6 +155,18 @@ class Kubelets:
                 box.ended = {"exitCode": 255, "reason": "Unknown", "message": "", **finished}
                 box.restarts += 1
             self.clock.later(1.0 + 2.0 * self._chance.random(), self._set_up, box)
+
+    def strand(self, host: str) -> None:
+        """It is cut off from all other hosts, and runs on."""
+        self.stranded.add(host)
+        self.network.strand({box.ip for box in self._on(host) if box.ip is not None})
+
+    def rejoin(self, host: str) -> None:
+        """It is heard again."""
+        self.stranded.discard(host)
+        self.network.rejoin({box.ip for box in self._on(host) if box.ip is not None})
+        for box in self._on(host):
+            self._report(box)
 
     def _on(self, host: str) -> list[Sandbox]:
         return [box for box in self.sandboxes.values() if box.host == host]
@@ -260,8 +286,8 @@ class Kubelets:
     # -- the end of a pod ------------------------------------------------------------------------------------------
 
     def _tear_down(self, box: Sandbox) -> None:
-        """preStop, then SIGTERM, once there is power."""
-        if box.host in self.dark:
+        """preStop, then SIGTERM, once there is power and the host hears of it."""
+        if box.host in self.dark | self.stranded:
             self.clock.later(1.0, self._tear_down, box)
         elif box.node is not None and box.node.frozen:
             pod = self._pod(box)
@@ -294,7 +320,7 @@ class Kubelets:
 
     def _report(self, box: Sandbox) -> None:
         pod = self._pod(box)
-        if pod is None or box.uid not in self.sandboxes or box.host in self.dark:
+        if pod is None or box.uid not in self.sandboxes or box.host in self.dark | self.stranded:
             return
         running = box.startup is not None
         state: Object

@@ -31,10 +31,11 @@ class Hosts:
         """kubectl cordon."""
         self.by_name[name] = replace(self.by_name[name], schedulable=not on)
 
-    def report(self, name: str, *, ready: bool) -> None:
+    def report(self, name: str, *, ready: bool, now: float) -> None:
         """Whether its kubelet reports, if it is still there."""
-        if name in self.by_name:
-            self.by_name[name] = replace(self.by_name[name], ready=ready)
+        if name in self.by_name and self.by_name[name].ready != ready:
+            since = None if ready else now
+            self.by_name[name] = replace(self.by_name[name], ready=ready, not_ready_since=since)
 
     def take_out_of_service(self, name: str, *, on: bool = True) -> None:
         """kubectl taint node NAME node.kubernetes.io/out-of-service."""
@@ -44,8 +45,10 @@ class Hosts:
         """GET of a Node; raises NotFound."""
         if name not in self.by_name:
             raise NotFound(f"Node {name} not found")
-        taints = [{"key": names.TAINT_OUT_OF_SERVICE}] if self.by_name[name].out_of_service else []
-        return {"metadata": {"name": name}, "spec": {"taints": taints}}
+        host = self.by_name[name]
+        taints = [{"key": names.TAINT_OUT_OF_SERVICE}] if host.out_of_service else []
+        ready = {"type": "Ready", "status": "True" if host.ready else "Unknown"}
+        return {"metadata": {"name": name}, "spec": {"taints": taints}, "status": {"conditions": [ready]}}
 
 
 class Scheduler:
@@ -130,7 +133,8 @@ class Scheduler:
                 and other["metadata"]["name"] != pod["metadata"]["name"]
             )
             if placed and all(labels.get(k) == v for k, v in wanted.items()):
-                counts[self.hosts.by_name[at].labels.get(constraint["topologyKey"])] += 1
+                host = self.hosts.by_name.get(at)
+                counts[host.labels.get(constraint["topologyKey"]) if host is not None else None] += 1
         return counts
 
     def _crowding(self, pod: Object, host: Host) -> int:
@@ -147,7 +151,6 @@ def _matches(term: Object, host: Host) -> bool:
 
 
 def _claims(pod: Object) -> list[str]:
-    """The claims that a StatefulSet's pod mounts: named after the template and the pod."""
-    mounts = {m["name"] for c in pod["spec"]["containers"] for m in c.get("volumeMounts", ())}
-    inline = {v["name"] for v in pod["spec"].get("volumes", ())}
-    return [f"{name}-{pod['metadata']['name']}" for name in sorted(mounts - inline)]
+    """The claims that a pod mounts."""
+    sources = (v.get("persistentVolumeClaim") for v in pod["spec"].get("volumes", ()))
+    return [source["claimName"] for source in sources if source is not None]

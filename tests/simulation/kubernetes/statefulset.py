@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from tests.simulation.clock import Clock
@@ -140,7 +140,7 @@ class StatefulSets:
                     "annotations": dict(template["metadata"].get("annotations", {})),
                     "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
                 },
-                "spec": _completed(template["spec"]),
+                "spec": _completed(_with_claims(template["spec"], name, sts["spec"].get("volumeClaimTemplates", ()))),
                 "status": {"phase": "Pending"},
             }
         )
@@ -206,6 +206,15 @@ class StatefulSets:
             "updateRevision": update,
         }
         self.store.update({**live, "status": status})
+
+
+def _with_claims(spec: Object, pod: str, templates: Iterable[Object]) -> Object:
+    """A pod's spec with the volumes that are its own."""
+    own = [
+        {"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{pod}"}}
+        for name in (template["metadata"]["name"] for template in templates)
+    ]
+    return {**spec, "volumes": [*spec.get("volumes", ()), *own]}
 
 
 def _completed(spec: Object) -> Object:

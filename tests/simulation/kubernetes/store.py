@@ -154,8 +154,11 @@ class Store:
         past.append((self.clock.now(), dict(self._tables.get(place, {}))))
 
     def delete(self, key: Key, grace: int | None = None) -> None:
-        """Ask for deletion: at once, or when the finalizers (of a pod: its kubelet) allow it."""
+        """Ask for deletion: at once, or when the finalizers (of a pod with a grace: its kubelet) allow it."""
         body = self.get(key)
+        if body is not None and key.kind == "Pod" and grace == 0:
+            self.remove(key)
+            return
         if body is None or "deletionTimestamp" in body["metadata"]:
             return
         if body["metadata"].get("finalizers") or (key.kind == "Pod" and body.get("spec", {}).get("nodeName")):

@@ -82,7 +82,7 @@ class Kube:
     ) -> None:
         """DELETE."""
         await self._way.kube_write(
-            f"delete {kind} {name}{' alone' if orphan else ''}",
+            f"delete {kind} {name}{' alone' if orphan else ''}{' by force' if grace_seconds == 0 else ''}",
             lambda: self._server.delete(
                 kind, namespace, name, uid, resource_version, orphan=orphan, grace=grace_seconds
             ),

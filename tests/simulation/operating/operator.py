@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cachecluster.api import names
@@ -42,6 +43,7 @@ class Operator:
 
     def __init__(self, world: "World", ref: ClusterRef, number: int, faults: Faults) -> None:
         self.world, self.ref, self.number = world, ref, number
+        self.born = world.clock.now()
         self.way = Interference(world.clock, faults, f"{ref.name} {number}")
         self.way.trace = lambda what: world.note(f"op{number} {what}")
         self.way.on_death = self.end
@@ -71,7 +73,12 @@ class Operator:
         self.task = world.loop.create_task(self._live())
 
     def _hosts(self) -> Mapping[str, Host]:
-        return dict(self.world.hosts.by_name)
+        """As this process has seen them: what was before its time it does not know."""
+        seen = self.world.hosts.by_name
+        return {name: replace(h, not_ready_since=self._since(h.not_ready_since)) for name, h in seen.items()}
+
+    def _since(self, moment: float | None) -> float | None:
+        return None if moment is None else max(moment, self.born)
 
     async def _live(self) -> None:
         try:

@@ -78,6 +78,7 @@ valid_specs = st.fixed_dictionaries(
             topologyKey=st.just("example.com/rack"),
             nodeSelector=_labels,
             tolerations=st.lists(_toleration, max_size=3),
+            nodeLossGraceSeconds=st.integers(10, 86400),
         ),
         "parameters": _parameters,
         "auth": st.fixed_dictionaries({"mode": st.sampled_from(["Password", "Disabled"])}),

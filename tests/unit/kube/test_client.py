@@ -320,7 +320,7 @@ async def test_a_storage_class_has_no_namespace(server: Server, kube: KubeClient
     assert server.requests[-1][1] == "/apis/storage.k8s.io/v1/storageclasses/ssd"
 
 
-@pytest.mark.parametrize(("seconds", "sent"), [(None, None), (1, 1)])
+@pytest.mark.parametrize(("seconds", "sent"), [(None, None), (0, 0), (1, 1)])
 async def test_a_pod_keeps_its_own_grace_unless_another_is_asked_for(
     server: Server, kube: KubeClient, seconds: int | None, sent: int | None
 ) -> None:

@@ -7,7 +7,9 @@ import pytest
 from cachecluster.reconcile.hosts import HostCache
 
 
-def node(name: str = "n1", heartbeat: str = "10:00", ready: str = "True", **spec: Any) -> dict[str, Any]:
+def node(
+    name: str = "n1", heartbeat: str = "10:00", ready: str = "True", since: str = "09:00", **spec: Any
+) -> dict[str, Any]:
     return {
         "metadata": {
             "name": name,
@@ -16,7 +18,9 @@ def node(name: str = "n1", heartbeat: str = "10:00", ready: str = "True", **spec
         },
         "spec": spec,
         "status": {
-            "conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat}],
+            "conditions": [
+                {"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat, "lastTransitionTime": since}
+            ],
             "images": [{"names": ["valkey/valkey:8.1"]}],
         },
     }
@@ -83,3 +87,41 @@ def test_a_snapshot_of_the_cache_does_not_change(cache: HostCache) -> None:
     before = cache.hosts()
     cache.forget("n1")
     assert "n1" in before
+
+
+class Silence:
+    """A machine that stops to report, as it is seen at various times."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.cache = HostCache(lambda: self.now)
+
+    def seen(self, at: float, since: str, *, ready: str = "Unknown", whole: bool = False) -> float | None:
+        """Since when the machine is not ready, by our own clock."""
+        self.now = at
+        seen = node(heartbeat=str(at), ready=ready, since=since)
+        self.cache.replace([seen]) if whole else self.cache.observe(seen)
+        return self.cache.hosts()["n1"].not_ready_since
+
+
+def test_a_machine_is_silent_since_we_have_seen_it_whatever_other_clocks_say() -> None:
+    silence = Silence()
+    assert silence.seen(1000, "1970-01-01T00:00:00Z", ready="True") is None
+    assert silence.seen(1001, "1970-01-01T00:00:00Z") == 1001
+    assert silence.seen(1060, "1970-01-01T00:00:00Z") == 1001
+    assert silence.seen(1070, "1970-01-01T00:00:00Z", whole=True) == 1001
+    assert silence.seen(1080, "2200-01-01T00:00:00Z", ready="True") is None
+    assert silence.seen(1090, "2200-01-01T00:01:00Z") == 1090
+
+
+def test_s1_a_machine_that_was_back_while_we_did_not_look_is_silent_anew() -> None:
+    silence = Silence()
+    assert silence.seen(1000, "10:00") == 1000
+    assert silence.seen(1050, "10:40") == 1050
+
+
+def test_how_long_a_machine_is_silent_is_no_news() -> None:
+    silence = Silence()
+    silence.seen(1000, "10:00")
+    silence.now = 1050
+    assert not silence.cache.observe(node(ready="Unknown", since="10:00"))

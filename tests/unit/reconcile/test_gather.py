@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +12,8 @@ from typing import Any, cast
 import pytest
 
 from cachecluster.api import names
-from cachecluster.domain.nodes import Ending, LostConnection, NodeId, Unreachable
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Unreachable
+from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.engines.client import NodeClient, NodeConnector
 from cachecluster.kube.api import KubeApi
@@ -19,6 +21,7 @@ from cachecluster.manifests.facts import PASSWORD_KEYS
 from cachecluster.reconcile import gather as gathering
 from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.detector import Detector
+from tests.unit.domain.building import formed, gone
 
 REF = ClusterRef("shop", "cart", "uid-cart")
 NOW = 1_800_000_000.0
@@ -120,3 +123,16 @@ async def test_a_silent_node_does_not_hold_up_what_a_lost_connection_calls_for()
 
 async def test_nodes_get_their_time_back_as_a_lost_connection_ages() -> None:
     assert (await look(pod(60.0, "True"), ended(0.7))).why == "no answer within 0.7 s"
+
+
+def test_when_anybody_has_last_heard_of_an_id_that_no_pod_has() -> None:
+    late = gone("id-old", NO_SLOTS)
+    early, never = replace(late, pong_age=900.0), replace(late, pong_age=None)
+    snap = replace(formed(), ghosts=(late,)).snapshot()
+    views = dict(snap.views)
+    for pod, row in (("cart-0-0", early), ("cart-1-0", never)):
+        view = views[pod]
+        assert isinstance(view, NodeView)
+        views[pod] = replace(view, peers=(*view.peers[:-1], row))
+    [found] = gathering._foreign(snap.pods, views, Memory(), NOW)
+    assert (found.node_id, found.alive_since, found.heard_at) == ("id-old", None, NOW - 60)

@@ -98,3 +98,14 @@ def test_the_limit_in_force_and_the_one_that_is_asked_for() -> None:
 )
 def test_who_is_a_member(pod: dict[str, Any], member: bool) -> None:
     assert (parse_pod(pod) is not None) is member
+
+
+@pytest.mark.parametrize(
+    ("volume", "has_volume"), [({"persistentVolumeClaim": {"claimName": "data"}}, True), ({"emptyDir": {}}, False)]
+)
+def test_whether_a_second_pod_could_write_on_its_volume(volume: dict[str, Any], has_volume: bool) -> None:
+    pod = body()
+    pod["spec"]["volumes"] = [{"name": "config", "configMap": {"name": "c"}}, {"name": names.DATA_VOLUME, **volume}]
+    parsed = parse_pod(pod)
+    assert parsed is not None
+    assert parsed.has_volume is has_volume

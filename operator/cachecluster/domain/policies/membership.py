@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Final
 
+from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Forget, Meet, Replicate
+from cachecluster.domain.listing import listed
+from cachecluster.domain.lost_hosts import hiding_places
 from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
@@ -130,11 +133,22 @@ def _follows_sole_copy(now: Situation, view: NodeView) -> bool:
 
 
 def forget_departed(now: Situation) -> Iterator[Verdict]:
-    """Ids that no pod of ours has any more leave every table, once all pods answer under other ids (S1)."""
+    """Ids that no pod of ours has any more leave every table, once all pods answer under other ids and their process
+    cannot go on unseen on a lost Kubernetes node (S1).
+    """
     for foreign in now.snap.foreign:
         if foreign.alive_since is not None or not now.topology.all_known:
             continue
         if _still_needed(now, foreign):
+            continue
+        places = list(hiding_places(now.snap, now.topology, foreign))
+        if places:
+            message = (
+                f"node {foreign.node_id}, last at {foreign.ip or 'an unknown address'}, may still run on Kubernetes "
+                f"node {listed(places)}. It is forgotten once that reports again, is deleted, or is tainted "
+                f"{names.TAINT_OUT_OF_SERVICE}"
+            )
+            yield Wait(Reason.FORGETTING_NODE, message, 30.0)
             continue
         members = tuple(
             m.target for m in now.topology.members if m.node is not None and m.node.peer(foreign.node_id) is not None

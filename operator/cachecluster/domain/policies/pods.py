@@ -5,6 +5,7 @@ from typing import Final
 
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import LabelRole, SwitchOver
+from cachecluster.domain.lost_hosts import is_lost
 from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
@@ -17,9 +18,13 @@ CRASH_RESTARTS: Final = 2
 
 
 def explain_pods(now: Situation) -> Iterator[Verdict]:
-    """Say why a pod is not running, and wait for those that are on their way."""
+    """Say why a pod is not running, and wait for those that are on their way. What hangs on a lost Kubernetes node is
+    explained where it is given up.
+    """
     for shard in now.topology.shards:
         for member in shard.members:
+            if member.node is None and is_lost(now.snap, member.pod):
+                continue
             problem = pod_problem(member.pod)
             if problem is not None and member.node is None:
                 yield problem

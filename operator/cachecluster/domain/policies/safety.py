@@ -5,6 +5,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
+from cachecluster.domain.listing import listed
 from cachecluster.domain.plan import Block, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import InvalidSpec, ObjectKey
@@ -43,11 +44,20 @@ def stop_on_foreign_nodes(now: Situation) -> Iterator[Verdict]:
         if age >= FOREIGN_GRACE_SECONDS:
             message = (
                 f"node {foreign.node_id} at {foreign.ip} is linked to this cluster but is none of its pods: two "
-                "clusters may have merged. Nothing is changed until the link is gone; check who owns that address"
+                f"clusters may have merged{_or_left_over(now)}. Nothing is changed until the link is gone; check who "
+                "owns that address"
             )
             yield Block(Reason.FOREIGN_NODE, message, True)
         else:
             yield Wait(Reason.FORGETTING_NODE, f"node {foreign.node_id} at {foreign.ip} has just gone", 1.0)
+
+
+def _or_left_over(now: Situation) -> str:
+    """Another explanation, where there is one."""
+    silent = [name for name, host in sorted(now.snap.hosts.items()) if not host.ready]
+    if not silent:
+        return ""
+    return f", or the process of a deleted pod runs on where no kubelet ends it (on Kubernetes node {listed(silent)})"
 
 
 def stop_on_foreign_volumes(now: Situation) -> Iterator[Verdict]:
