@@ -8,6 +8,7 @@ import argparse
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any, Final
 
 import yaml
@@ -128,19 +129,23 @@ class Demo:
 
     def _break(self, installation: Installation, cluster: Cluster) -> None:
         victim = cluster.primary_of(0)
-        started = time.monotonic()
         faults = installation.platform.faults
         if faults is not None:
             self._say(f"   SIGKILL to valkey-server in {victim.name}, which has no copy of its memory on disk")
-            faults.kill_container(cluster.namespace, victim.name, "engine")
+            strike = faults.aim(cluster.namespace, victim.name, "engine")
         else:
             self._say(f"   kubectl delete pod {victim.name}")
-            cluster.kube.delete("Pod", cluster.namespace, victim.name)
+            strike = partial(cluster.kube.delete, "Pod", cluster.namespace, victim.name)
+        started = time.monotonic()
+        strike()
         cluster.until("a replica is promoted", lambda: cluster.primary_of(0).name != victim.name)
         heir = cluster.primary_of(0)
         self._say(f"   {heir.name} in zone {heir.zone} is the primary after {time.monotonic() - started:.1f} s")
         cluster.until_whole()
         self._say(f"   {victim.name} is back as its replica after {time.monotonic() - started:.1f} s")
+        failover = cluster.read()["status"].get("lastFailover", {})
+        if failover.get("from") == victim.name and "writeUnavailableMilliseconds" in failover:
+            self._say(f"   status.lastFailover: writes refused for {failover['writeUnavailableMilliseconds']} ms")
 
     def _say(self, line: str) -> None:
         print(f"{time.monotonic() - self._started:6.1f} s  {line}", flush=True)
