@@ -11,6 +11,7 @@ from e2e.pods import CPU
 from e2e.recorder import Recorder
 
 KEYS = 300_000
+SHARDS = 3
 CHANGE_SECONDS = 900.0
 IDLE_SECONDS = 30.0
 
@@ -22,8 +23,8 @@ class Change:
     what: str
     milliseconds: int
     """From the edit until the cluster was whole again."""
-    after_last_pod_milliseconds: int
-    """From the moment when the last new pod ran; the whole time where none was made."""
+    after_last_pod_milliseconds: int | None
+    """From the moment when the last new pod ran; None where none was made."""
     failed: int
     """Writes that were refused or left without an answer."""
     acked: int
@@ -36,7 +37,7 @@ def measure(installation: Installation, namespace: str) -> list[Change]:
     rolling restart.
     """
     cluster = Cluster(installation.kube, namespace, "living")
-    cluster.apply(small_spec(resources={"requests": {"cpu": CPU}, "limits": {"memory": "512Mi"}}))
+    cluster.apply(small_spec(SHARDS, 1, resources={"requests": {"cpu": CPU}, "limits": {"memory": "512Mi"}}))
     cluster.until_whole()
     application = client.start(installation.kube, installation.image, namespace, cluster.name)
     application.load(KEYS)
@@ -48,7 +49,7 @@ def measure(installation: Installation, namespace: str) -> list[Change]:
         _idle(recorder),
         _change(cluster, recorder, f"3 → 4 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 4}}}, new_pods=2),
         _change(cluster, recorder, f"4 → 3 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 3}}}, new_pods=0),
-        _change(cluster, recorder, "rolling restart, 6 pods", restart, new_pods=6),
+        _change(cluster, recorder, f"rolling restart, {SHARDS} shards of 2 pods", restart, new_pods=2 * SHARDS),
     ]
     assert application.loaded(KEYS) == KEYS, "keys are missing"
     cluster.delete()
@@ -59,7 +60,7 @@ def _idle(recorder: Recorder) -> Change:
     with recorder.writing():
         time.sleep(IDLE_SECONDS)
     recorder.history.assert_nothing_lost()
-    return _row("none, for comparison", IDLE_SECONDS, 0.0, recorder)
+    return _row("none, for comparison", IDLE_SECONDS, None, recorder)
 
 
 def _change(cluster: Cluster, recorder: Recorder, what: str, patch: Mapping[str, object], *, new_pods: int) -> Change:
@@ -78,15 +79,15 @@ def _change(cluster: Cluster, recorder: Recorder, what: str, patch: Mapping[str,
         cluster.until("the change is made", settled, CHANGE_SECONDS)
         ended = time.monotonic()
     recorder.history.assert_nothing_lost()
-    last_pod = max(running.values(), default=began)
-    return _row(what, ended - began, ended - last_pod, recorder)
+    after_last_pod = ended - max(running.values()) if running else None
+    return _row(what, ended - began, after_last_pod, recorder)
 
 
-def _row(what: str, seconds: float, after_last_pod: float, recorder: Recorder) -> Change:
+def _row(what: str, seconds: float, after_last_pod: float | None, recorder: Recorder) -> Change:
     return Change(
         what,
         round(1000 * seconds),
-        round(1000 * after_last_pod),
+        None if after_last_pod is None else round(1000 * after_last_pod),
         recorder.history.failed,
         recorder.history.acked,
         recorder.history.longest_gap_milliseconds,

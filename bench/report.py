@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from bench.lifecycle import SHARDS
+
 HEAD: Final = """# Benchmarks
 
 *For who decides whether to use the operator, and who changes it. Written by `make bench`; do not edit.*
@@ -44,6 +46,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         "neither read nor write some shard; what it is while nothing changes is the machine's and the writers' own.\n\n"
         "| Change | Time | After the last new pod ran | Writes | Failed | Longest gap |\n|---|---|---|---|---|---|\n"
         f"{changes}\n\n"
+        f"The rolling restart took {_per_shard(results['lifecycle'][-1])} ms for each shard. "
         "Targets: 3 → 4 shards 15000 ms after the last new pod ran, 0 failed; gaps 100 ms.\n\n"
         "## Speed of slot moves\n\n"
         "Engine processes on loopback, 3 → 6 shards, values of 100 bytes; a client in a process of its own reads and "
@@ -57,10 +60,15 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _change(row: Mapping[str, Any]) -> str:
+    after = row["after_last_pod_milliseconds"]
     return (
-        f"| {row['what']} | {row['milliseconds']} ms | {row['after_last_pod_milliseconds']} ms | {row['acked']} "
+        f"| {row['what']} | {row['milliseconds']} ms | {'-' if after is None else f'{after} ms'} | {row['acked']} "
         f"| {row['failed']} | {row['longest_gap_milliseconds']} ms |"
     )
+
+
+def _per_shard(restart: Mapping[str, Any]) -> int:
+    return int(restart["milliseconds"]) // SHARDS
 
 
 def _reshard(row: Mapping[str, Any]) -> str:
