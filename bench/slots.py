@@ -5,22 +5,17 @@ Real engine processes on loopback: three shards become six, so half of all keys 
 
 import asyncio
 import contextlib
-import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.clients import Clients, probed
 from bench.shop import ADMIN, admin, fill, keys, leaders, rebalance, shop
-from cachecluster.api import names
 from cachecluster.domain.slots import ALL_SLOTS
-from tests.engines.fleet import PASSWORDS
-from tests.engines.harness.node import NodeProcess
 from tests.engines.moving import Shop
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
@@ -28,17 +23,6 @@ BEFORE: Final = 3
 AFTER: Final = 6
 MOVE_SECONDS: Final = 600.0
 POLL_SECONDS: Final = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """What a client saw meanwhile, in milliseconds."""
-
-    operations: int
-    failed: int
-    p50: int
-    p99: int
-    largest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +72,7 @@ async def _measure(by: str, family: str, replicas: int, per_slot: int, way: Way)
             await fill(place, BEFORE, per_slot)
         before = sum(await keys(place))
         seen: list[Clients] = []
-        async with _probed(leaders(place)[0], seen) if per_slot else contextlib.nullcontext():
+        async with probed(leaders(place)[0], seen) if per_slot else contextlib.nullcontext():
             began = time.monotonic()
             async with asyncio.timeout(MOVE_SECONDS):
                 await way(place)
@@ -97,28 +81,6 @@ async def _measure(by: str, family: str, replicas: int, per_slot: int, way: Way)
         if sum(counts) < before or (per_slot and min(counts) < before // AFTER // 2):
             raise AssertionError(f"{by} on {family}: {before} keys before, {counts} after")
         return Reshard(by, family, replicas, sum(counts[BEFORE:]), round(1000 * took), seen[0] if seen else None)
-
-
-@asynccontextmanager
-async def _probed(node: NodeProcess, seen: list[Clients]) -> AsyncIterator[None]:
-    connection = {"host": node.address, "port": "6379", "username": names.USER_APPLICATION}
-    prober = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.prober"),
-        stdout=subprocess.PIPE,
-        cwd=REPOSITORY,
-        env={**os.environ, **connection, "password": PASSWORDS.application},
-    )
-    try:
-        assert prober.stdout is not None
-        await prober.stdout.readline()
-        yield
-        prober.terminate()
-        seen.append(Clients(**json.loads(await prober.stdout.readline())))
-        await prober.wait()
-    finally:
-        if prober.returncode is None:
-            prober.kill()
-            await prober.wait()
 
 
 async def _by_cli(place: Shop) -> None:

@@ -11,9 +11,11 @@ from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.domain.slots import share
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.kube.lease import boot_time
 from cachecluster.manifests import acl, system_secret
@@ -96,6 +98,10 @@ class Operated:
         """Who leads a shard, as the status says."""
         return self.cluster[self.status()["shards"][shard]["primary"]["pod"]]
 
+    def replica(self, shard: int) -> NodeProcess:
+        """The first who follows that one."""
+        return self.cluster[self.status()["shards"][shard]["replicas"][0]["pod"]]
+
     async def until_whole(self) -> None:
         """Every shard has all its copies, every node knows them as such, and the operator has nothing left to do."""
         try:
@@ -175,6 +181,11 @@ class Operated:
             stop.set_result(None)
             async with asyncio.timeout(END_SECONDS):
                 await asyncio.gather(task, *self._ends)
+
+
+def key_of(shard: int, shards: int) -> str:
+    """Some key that a shard serves."""
+    return next(k for k in map(str, range(1000)) if key_slot(k.encode()) in share(shards)[shard])
 
 
 def application(node: NodeProcess, within: float) -> Redis:

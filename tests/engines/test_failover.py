@@ -9,22 +9,15 @@ from typing import Final
 import pytest
 import pytest_asyncio
 from redis import exceptions
-from redis.crc import key_slot
 
 from cachecluster.domain.hanging import HUNG_SECONDS
-from cachecluster.domain.slots import share
 from tests.engines.harness.binaries import EngineBinary, engine_binary
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
-from tests.engines.operated import Operated, application, until_it_takes_writes
+from tests.engines.operated import Operated, application, key_of, until_it_takes_writes
 
 SOON_SECONDS: Final = 4.0
 """Native failover takes seven. A twentieth of this, but for a machine that is busy with something else."""
-
-
-def key_of(shard: int, shards: int) -> str:
-    """Some key that a shard serves."""
-    return next(k for k in map(str, range(1000)) if key_slot(k.encode()) in share(shards)[shard])
 
 
 @pytest.fixture
@@ -46,17 +39,12 @@ async def cart(nodes: ProcessCluster, request: pytest.FixtureRequest) -> AsyncIt
         yield cart
 
 
-def successor(cart: Operated, shard: int) -> NodeProcess:
-    """The shard's replica."""
-    return cart.cluster[cart.status()["shards"][shard]["replicas"][0]["pod"]]
-
-
 @pytest.mark.parametrize("engine", ["8.0", "8.1", "9.1"], indirect=True)
 @pytest.mark.parametrize("cart", [1, 3], indirect=True, ids=["takeover", "votes"])
 async def test_a_killed_primary_is_replaced_at_once(cart: Operated) -> None:
     shards = cart.spec.topology.shards
     for shard in range(shards):
-        primary, heir = cart.primary(shard), successor(cart, shard)
+        primary, heir = cart.primary(shard), cart.replica(shard)
         began = time.monotonic()
         await primary.kill()
         took = await until_it_takes_writes(heir, key_of(shard, shards)) - began
@@ -70,7 +58,7 @@ async def test_a_killed_primary_is_replaced_at_once(cart: Operated) -> None:
 
 @pytest.mark.parametrize(("engine", "cart"), [("8.1", 1)], indirect=True)
 async def test_s10_a_primary_that_hangs_is_ended_first(cart: Operated) -> None:
-    primary, heir = cart.primary(0), successor(cart, 0)
+    primary, heir = cart.primary(0), cart.replica(0)
     primary.pause()
     cart.wake.set()  # by the watch, once the pod is not ready any more
     await until_it_takes_writes(heir, key_of(0, 1), within=60)
