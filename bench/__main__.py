@@ -9,17 +9,15 @@ import os
 import platform as machine
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from bench import formation, lifecycle, slots, steady
 from bench.report import markdown
-from e2e.install import install
+from e2e.install import REPOSITORY, install
 from e2e.kube import TimedOut
 from e2e.namespaces import namespace
 from e2e.platform import CHOICES, PlatformError, choose
 
-REPOSITORY: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = REPOSITORY / "bench" / "results.json"
 PAGE: Final = REPOSITORY / "docs" / "benchmarks.md"
 

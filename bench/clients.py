@@ -8,14 +8,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 from cachecluster.api import names
+from e2e.install import REPOSITORY
 from tests.engines.fleet import PASSWORDS
 from tests.engines.harness.node import NodeProcess
-
-REPOSITORY: Final = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from e2e.recorder import Recorder
 
 KEYS = 300_000
 SHARDS = 3
+MORE = SHARDS + 1
 CHANGE_SECONDS = 900.0
 IDLE_SECONDS = 30.0
 
@@ -47,13 +48,17 @@ def measure(installation: Installation, namespace: str) -> list[Change]:
     }
     changes = [
         _idle(recorder),
-        _change(cluster, recorder, f"3 → 4 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 4}}}, new_pods=2),
-        _change(cluster, recorder, f"4 → 3 shards, {KEYS:,} keys", {"spec": {"topology": {"shards": 3}}}, new_pods=0),
+        _change(cluster, recorder, f"{SHARDS} → {MORE} shards, {KEYS:,} keys", _scaled(MORE), new_pods=2),
+        _change(cluster, recorder, f"{MORE} → {SHARDS} shards, {KEYS:,} keys", _scaled(SHARDS), new_pods=0),
         _change(cluster, recorder, f"rolling restart, {SHARDS} shards of 2 pods", restart, new_pods=2 * SHARDS),
     ]
     assert application.loaded(KEYS) == KEYS, "keys are missing"
     cluster.delete()
     return changes
+
+
+def _scaled(shards: int) -> Mapping[str, object]:
+    return {"spec": {"topology": {"shards": shards}}}
 
 
 def _idle(recorder: Recorder) -> Change:

@@ -2,26 +2,25 @@
 
 import asyncio
 import contextlib
-import itertools
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from redis.asyncio import Redis
-from redis.crc import key_slot
 
 from cachecluster.domain.actions import MoveSlots, SettleSlots
 from cachecluster.domain.open_slots import move_between, recover_open_slots
 from cachecluster.domain.policies.resharding import wanted_moves
-from cachecluster.domain.slots import ALL_SLOTS, SlotSet, share
+from cachecluster.domain.slots import SlotSet, share
 from cachecluster.reconcile.slot_moves import move_slots, settle_slots
 from cachecluster.reconcile.together import together
 from tests.engines.fleet import Nodes, as_operator
 from tests.engines.harness.binaries import engine_binary
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
+from tests.engines.harness.tags import tag
 from tests.engines.moving import Shop
 
 VALUE: Final = "x" * 100
@@ -54,29 +53,18 @@ def leaders(place: Shop) -> list[NodeProcess]:
 
 async def fill(place: Shop, owning: int, per_slot: int) -> None:
     """Give every slot the same number of keys."""
-    tags = _tags()
     parts = zip(leaders(place), share(owning), strict=False)
-    await asyncio.gather(*(_fill_node(node, slots, tags, per_slot) for node, slots in parts))
+    await asyncio.gather(*(_fill_node(node, slots, per_slot) for node, slots in parts))
 
 
-async def _fill_node(node: NodeProcess, slots: SlotSet, tags: Sequence[str], per_slot: int) -> None:
+async def _fill_node(node: NodeProcess, slots: SlotSet, per_slot: int) -> None:
     every = list(slots)
     async with admin(node) as client:
         for start in range(0, len(every), SLOTS_AT_ONCE):
             pipeline = client.pipeline(transaction=False)
             for slot in every[start : start + SLOTS_AT_ONCE]:
-                pipeline.mset({f"{{{tags[slot]}}}{i}": VALUE for i in range(per_slot)})
+                pipeline.mset({tag(slot) + b"%d" % i: VALUE for i in range(per_slot)})
             await pipeline.execute()
-
-
-def _tags() -> list[str]:
-    """For every slot a hash tag that falls into it."""
-    found: dict[int, str] = {}
-    for tag in map(str, itertools.count()):
-        found.setdefault(key_slot(tag.encode()), tag)
-        if len(found) == len(ALL_SLOTS):
-            return [found[slot] for slot in ALL_SLOTS]
-    raise AssertionError
 
 
 def admin(node: NodeProcess) -> Redis:

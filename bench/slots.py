@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from bench.clients import Clients, probed
@@ -18,7 +17,6 @@ from bench.shop import ADMIN, admin, fill, keys, leaders, rebalance, shop
 from cachecluster.domain.slots import ALL_SLOTS
 from tests.engines.moving import Shop
 
-REPOSITORY: Final = Path(__file__).resolve().parents[1]
 BEFORE: Final = 3
 AFTER: Final = 6
 MOVE_SECONDS: Final = 600.0

@@ -5,7 +5,6 @@ uv run pytest e2e/scenarios --platform kind
 uv run pytest e2e/scenarios --platform existing --context NAME --image REPOSITORY:TAG
 """
 
-import fcntl
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -17,6 +16,7 @@ from e2e.client import Client
 from e2e.cluster import Cluster, small_spec
 from e2e.install import Installation, install
 from e2e.kube import Kube
+from e2e.localcluster.artifacts import exclusive
 from e2e.namespaces import namespace, until_gone
 from e2e.platform import CHOICES, Faults, PlatformError, choose
 from e2e.recorder import Recorder
@@ -55,8 +55,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     Of several pytest-xdist workers one installs; to the others it is then there already.
     """
     option = request.config.getoption
-    with (tmp_path_factory.getbasetemp().parent / "installation.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive(tmp_path_factory.getbasetemp().parent / "installation.lock"):
         try:
             return install(choose(option("--platform"), option("--context"), option("--image")), FAMILIES)
         except PlatformError as error:

@@ -11,7 +11,6 @@ from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.crc import key_slot
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec
@@ -26,6 +25,7 @@ from cachecluster.reconcile.wake import Wake
 from tests.engines.fleet import CONNECTOR, PASSWORDS
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
+from tests.engines.harness.tags import tag
 from tests.engines.harness.waiting import until
 from tests.simulation.clock import Clock
 from tests.simulation.kubernetes.scheduler import Hosts, Scheduler
@@ -185,7 +185,7 @@ class Operated:
 
 def key_of(shard: int, shards: int) -> str:
     """Some key that a shard serves."""
-    return next(k for k in map(str, range(1000)) if key_slot(k.encode()) in share(shards)[shard])
+    return tag(next(iter(share(shards)[shard]))).decode()
 
 
 def application(node: NodeProcess, within: float) -> Redis:
