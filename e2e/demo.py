@@ -140,7 +140,7 @@ class Demo:
         strike()
         cluster.until("a replica is promoted", lambda: cluster.primary_of(0).name != victim.name)
         heir = cluster.primary_of(0)
-        self._say(f"   {heir.name} in zone {heir.zone} is the primary after {time.monotonic() - started:.1f} s")
+        self._say(f"   {heir.name} in zone {heir.zone} is labelled primary after {time.monotonic() - started:.1f} s")
         cluster.until_whole()
         self._say(f"   {victim.name} is back as its replica after {time.monotonic() - started:.1f} s")
         failover = cluster.read()["status"].get("lastFailover", {})
