@@ -92,7 +92,7 @@ class Resharding(Model):
         ge=0, description="Number of keys that have moved with them; a restart of the operator may miss some."
     )
     progress_percent: int = Field(ge=0, le=100, description="Slots that have moved, of all that are to.")
-    started_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(description="When it began.")
+    started_at: Moment = Field(description="When it began.")
     elapsed_seconds: int = Field(default=0, ge=0, description="Seconds since then, as of these numbers.")
     eta_seconds: int | None = Field(
         default=None, ge=0, description="Seconds that it may still take at the pace so far; absent at first."
@@ -106,7 +106,7 @@ _PROVEN: Final = tuple(c for c in FailoverCause if c is not FailoverCause.MARKED
 class LastFailover(Model):
     """A primary was lost, and the operator has had a replica take its place."""
 
-    time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(description="When that was.")
+    time: Moment = Field(description="When that was.")
     shard: str = Field(description="Name of the shard, for example cart-0.")
     from_: str | None = Field(
         default=None, alias="from", description="Pod of the primary that was lost; absent if it is not known any more."

@@ -162,7 +162,7 @@ def _promoted(snap: Snapshot, outcome: Outcome, action: Promote, former: Leader 
 def _was_lost(former: Leader, view: NodeView) -> bool:
     """It has not handed over: who has is listed as a replica, or is not listed any more."""
     row = view.peer(former.node_id)
-    return former.attempt is not None or (row is not None and row.failed and row.is_primary)
+    return row is not None and row.is_primary and (row.failed or former.attempt is not None)
 
 
 def _found(snap: Snapshot, former: Leader, heir: Member, epoch: float) -> Account:

@@ -196,6 +196,11 @@ class TestNodes:
         assert (told["confirmedAt"], told["time"]) == ("1970-01-12T13:46:40.020Z", "1970-01-12T13:46:40.000Z")
         assert "promotedAt" not in told
 
+    def test_who_hands_over_after_all_was_not_lost(self) -> None:
+        snap, _, outcome, _ = promoted(killed(), error="answers again")
+        before = after(snap, outcome, chronicle=after(formed().snapshot()))
+        assert written(led_by_the_heir(failed=False).snapshot(), chronicle=before)["failovers"] == []
+
     def test_an_attempt_is_forgotten_once_the_old_primary_leads_again(self) -> None:
         snap, _, outcome, _ = promoted(killed(), error="answers again")
         chronicle = after(formed().snapshot(), chronicle=after(snap, outcome, chronicle=after(formed().snapshot())))
