@@ -29,16 +29,20 @@ def test_killed_primary_loses_no_acknowledged_write(
     assert shopper.count(500, "before") == 500
     after = {m.name: m for m in cart.members()}[victim.name]
     assert (after.uid, after.restarts, after.role) == (victim.uid, victim.restarts + 1, "replica")
+    newest = cart.read()["status"]["failovers"][0]
+    assert (newest["shard"], newest["from"], newest["to"]) == ("cart-0", victim.name, cart.primary_of(0).name)
+    assert newest["seenAt"] <= newest["confirmedAt"] <= newest["promotedAt"] <= newest["writableAt"]
 
 
 def test_deleted_primary_pod_hands_over_first(kube: Kube, cart: Cluster, recorder: Recorder) -> None:
-    victim = cart.primary_of(1)
+    victim, failovers = cart.primary_of(1), cart.read()["status"]["failovers"]
     with recorder.writing():
         kube.delete("Pod", cart.namespace, victim.name)
         cart.until("the pod is another", lambda: cart.uids().get(victim.name, (victim.uid, 0))[0] != victim.uid)
         cart.until_whole()
     recorder.history.assert_nothing_lost()
     assert cart.primary_of(1).name != victim.name
+    assert cart.read()["status"]["failovers"] == failovers, "a primary that has handed over was told as lost"
 
 
 def test_deleted_replica_pod_is_replaced(kube: Kube, cart: Cluster, recorder: Recorder) -> None:

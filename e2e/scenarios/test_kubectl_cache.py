@@ -71,6 +71,16 @@ def test_status_shows_every_node_and_where_to_connect_but_no_secret(cart: Cluste
     assert "cart" in plugin.ask("status")
 
 
+def test_failovers_are_those_in_the_status(cart: Cluster, plugin: Plugin) -> None:
+    document = json.loads(plugin.ask("failovers", "cart", "-o", "json"))
+    assert document == {
+        "namespace": cart.namespace,
+        "name": "cart",
+        "failovers": cart.read()["status"]["failovers"],
+    }
+    assert plugin.ask("failovers", "cart").startswith(f"cart in {cart.namespace}: ")
+
+
 def test_an_unknown_cluster_is_one_line_and_exit_status_1(plugin: Plugin) -> None:
     output = plugin.run("status", "card")
     assert output.code == 1

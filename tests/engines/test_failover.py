@@ -54,6 +54,9 @@ async def test_a_killed_primary_is_replaced_at_once(cart: Operated) -> None:
         await cart.until_whole()
         told = cart.status()["lastFailover"]
         assert (told["from"], told["to"], told["cause"]) == (primary.name, heir.name, "ProcessEnded")
+        failovers = cart.status()["failovers"]
+        assert [f["shard"] for f in failovers] == [f"cart-{lost}" for lost in range(shard, -1, -1)]
+        assert failovers[0]["seenAt"] <= failovers[0]["confirmedAt"] <= failovers[0]["writableAt"]
 
 
 @pytest.mark.parametrize(("engine", "cart"), [("8.1", 1)], indirect=True)

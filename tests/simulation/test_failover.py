@@ -1,10 +1,13 @@
 """How soon a lost primary is replaced, and what looks like a loss and is none."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from cachecluster.api import names
+from cachecluster.domain.snapshot import ClusterRef
 from tests.simulation.engine.network import OPERATOR
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.schedules import VERSIONS
@@ -30,6 +33,21 @@ def promotions(world: World) -> list[str]:
     return [line for line in world.trace if " failover " in line]
 
 
+def told(world: World, ref: ClusterRef) -> list[dict[str, Any]]:
+    """The failovers in the status, newest first."""
+    found: list[dict[str, Any]] = world.cluster(ref)["status"]["failovers"]
+    return found
+
+
+def assert_in_order(failover: dict[str, Any]) -> None:
+    """Every step is told, and none before the one that leads to it."""
+    steps = [failover[f"{step}At"] for step in ("seen", "confirmed", "promoted", "writable")]
+    assert steps == sorted(steps)
+    assert failover["promotedBy"] == "Operator"
+    gap = datetime.fromisoformat(steps[-1]) - datetime.fromisoformat(steps[0])
+    assert failover["writeUnavailableMilliseconds"] == pytest.approx(gap / timedelta(milliseconds=1), abs=2)
+
+
 def until_replaced(world: World, box: Sandbox, shard: int = 0) -> float:
     """Seconds until another node leads the shard."""
     began = world.loop.time()
@@ -52,10 +70,64 @@ def test_killed_primary_is_replaced_before_its_kubelet_reports(
     assert until_replaced(world, box) < PROCESS_SECONDS
     running.recovers()
     assert not world.watch.losses
-    told = world.cluster(running.ref)["status"]["lastFailover"]
-    assert (told["from"], told["to"], told["cause"]) == (box.key.name, world.primary(0).key.name, "ProcessEnded")
-    assert 0 < told["writeUnavailableMilliseconds"] < 1000 * PROCESS_SECONDS
+    last = world.cluster(running.ref)["status"]["lastFailover"]
+    assert (last["from"], last["to"], last["cause"]) == (box.key.name, world.primary(0).key.name, "ProcessEnded")
+    assert 0 < last["writeUnavailableMilliseconds"] < 1000 * PROCESS_SECONDS
+    [failover] = told(world, running.ref)
+    assert failover["to"] == last["to"]
+    assert_in_order(failover)
     assert {"PrimaryLost", "ReplicaPromoted"} <= {reason for _, reason, _ in world.recorder.events}
+
+
+def test_each_failover_is_told_once_and_in_order_and_no_switch(world: World) -> None:
+    running = Running(world)
+    lost = []
+    for shard in (0, 1, 0):
+        box = world.primary(shard)
+        world.kubelets.kill(box)
+        until_replaced(world, box, shard)
+        running.recovers()
+        lost.append((box.key.name, world.primary(shard).key.name))
+    leader = world.primary(2).key.name
+    world.annotate(running.ref, names.ANNOTATION_FAILOVER, leader)
+    world.until(lambda: world.primary(2).key.name != leader, "the role is handed over", 60)
+    running.recovers()
+    failovers = told(world, running.ref)
+    assert [(f["from"], f["to"]) for f in failovers] == lost[::-1]
+    for failover in failovers:
+        assert_in_order(failover)
+
+
+def test_failovers_outlive_the_operator_that_saw_them(world: World) -> None:
+    running = Running(world)
+    for shard in (0, 1):
+        box = world.primary(shard)
+        world.kubelets.kill(box)
+        until_replaced(world, box, shard)
+        running.recovers()
+        world.kill_operator(running.ref)
+        running.recovers()
+    assert [f["shard"] for f in told(world, running.ref)] == ["cart-1", "cart-0"]
+
+
+def test_a_failover_of_the_nodes_is_told_as_theirs(world: World) -> None:
+    """The operator is told to keep its hands off, and looks on."""
+    running = Running(world)
+    world.edit(running.ref, lambda spec: spec.update(paused=True))
+    world.wait(5)
+    box = world.primary(0)
+    world.kubelets.kill(box)
+    until_replaced(world, box)
+    heir = world.primary(0).key.name
+    world.wait(60)
+    world.edit(running.ref, lambda spec: spec.update(paused=False))
+    running.recovers()
+    [failover] = told(world, running.ref)
+    assert (failover["from"], failover["to"]) == (box.key.name, heir)
+    assert (failover["promotedBy"], failover["cause"]) == ("Nodes", "MarkedFailed")
+    assert failover["seenAt"] < failover["time"]
+    assert not {"confirmedAt", "promotedAt"} & failover.keys()
+    assert not world.watch.losses
 
 
 def test_two_primaries_killed_at_once_are_replaced_without_a_quorum(world: World) -> None:

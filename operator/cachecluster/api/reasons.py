@@ -96,3 +96,14 @@ class FailoverCause(StrEnum):
     """Nobody hears its machine, and the other primaries have elected its successor."""
     OLDER_DATA = "OlderData"
     """It has restarted from older data than a replica has."""
+    MARKED_FAILED = "MarkedFailed"
+    """The other nodes have marked it as failed, and a replica leads that the operator has not promoted."""
+
+
+class Promoter(StrEnum):
+    """Who has made a replica a primary."""
+
+    OPERATOR = "Operator"
+    """It told the replica to take over."""
+    NODES = "Nodes"
+    """They elected it by themselves (native failover)."""

@@ -7,11 +7,16 @@ from pydantic import Field, computed_field
 
 from cachecluster.api import names
 from cachecluster.api.conditions import Condition
-from cachecluster.api.reasons import FailoverCause
+from cachecluster.api.reasons import FailoverCause, Promoter
 from cachecluster.api.rules import Model
 
 REQUEST_LENGTH: Final = 512
 """Characters of a request that the status can confirm; a pod's name takes at most 253 of them."""
+FAILOVERS_KEPT: Final = 10
+"""So many of the last ones are told."""
+
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""RFC 3339, UTC."""
 
 
 def _list_map(key: str) -> dict[str, Any]:
@@ -87,28 +92,75 @@ class Resharding(Model):
         ge=0, description="Number of keys that have moved with them; a restart of the operator may miss some."
     )
     progress_percent: int = Field(ge=0, le=100, description="Slots that have moved, of all that are to.")
-    started_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(description="When it began.")
+    started_at: Moment = Field(description="When it began.")
     elapsed_seconds: int = Field(default=0, ge=0, description="Seconds since then, as of these numbers.")
     eta_seconds: int | None = Field(
         default=None, ge=0, description="Seconds that it may still take at the pace so far; absent at first."
     )
 
 
+_PROVEN: Final = tuple(c for c in FailoverCause if c is not FailoverCause.MARKED_FAILED)
+"""What the operator acts on."""
+
+
 class LastFailover(Model):
     """A primary was lost, and the operator has had a replica take its place."""
 
-    time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] = Field(description="When that was.")
+    time: Moment = Field(description="When that was.")
     shard: str = Field(description="Name of the shard, for example cart-0.")
     from_: str | None = Field(
         default=None, alias="from", description="Pod of the primary that was lost; absent if it is not known any more."
     )
     to: str = Field(description="Pod that leads since.")
-    cause: str = Field(description=f"How the loss was known: {', '.join(FailoverCause)}.")
+    cause: str = Field(description=f"How the loss was known: {', '.join(_PROVEN)}.")
     write_unavailable_milliseconds: int | None = Field(
         default=None,
         ge=0,
         description="From the old primary's last sign of life until the new one took writes, as the operator saw it; "
-        "absent if it was not connected to the old one.",
+        "absent if it was not connected to the old one, or until the new one takes writes.",
+    )
+
+
+class Failover(Model):
+    """A primary was lost and a replica leads in its place. A time that the operator does not know is absent."""
+
+    shard: str = Field(description="Name of the shard, for example cart-0.")
+    from_: str | None = Field(
+        default=None, alias="from", description="Pod of the primary that was lost; absent if it is not known."
+    )
+    to: str = Field(description="Pod that took its place.")
+    cause: str = Field(description=f"How the loss was known: {', '.join(FailoverCause)}.")
+    message: str = Field(description="The same in a sentence.")
+    promoted_by: str | None = Field(
+        default=None,
+        description=f"{Promoter.OPERATOR}: it told the replica to take over. {Promoter.NODES}: they elected it by "
+        "themselves. Absent: either is possible, since the operator had tried and was not told what came of it.",
+    )
+    time: Moment = Field(
+        description="When the operator knew that another pod leads: that of promotedAt, else of the look at the nodes "
+        "that found it. To the millisecond, as all these times."
+    )
+    seen_at: Moment | None = Field(
+        default=None,
+        description="When the operator's connection to the old primary ended; absent if it had none. That of a machine "
+        "without power ends 2.5 s after its last sign of life.",
+    )
+    confirmed_at: Moment | None = Field(
+        default=None,
+        description="When the loss was confirmed and the operator set out to promote a replica; absent if it did not.",
+    )
+    promoted_at: Moment | None = Field(
+        default=None,
+        description="When the replica told the operator that it leads; absent if the operator only found that later.",
+    )
+    writable_at: Moment | None = Field(
+        default=None,
+        description="When the operator first saw that it takes writes; absent if the operator was not there to see.",
+    )
+    write_unavailable_milliseconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="From the old primary's last sign of life until writableAt; absent if either is not known.",
     )
 
 
@@ -151,7 +203,15 @@ class CacheClusterStatus(Model):
     last_failover: LastFailover | None = Field(
         default=None,
         description="The last time that a primary was lost and the operator had it replaced; switches that were asked "
-        "for, and replicas that the nodes elected without it, do not show here.",
+        "for, and replicas that the nodes elected without it, do not show here. failovers tells more.",
+    )
+
+    failovers: Annotated[list[Failover], Field(max_length=FAILOVERS_KEPT)] = Field(
+        default_factory=list,
+        description=f"The last {FAILOVERS_KEPT} times that a primary was lost and another pod took its place, newest "
+        "first: by the operator, or by the nodes themselves as far as the operator was there to see it. Switches with "
+        "the old primary's consent do not show here.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
     resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")

@@ -158,6 +158,11 @@ class NodeView:
         return self.role is Role.PRIMARY and self.good_replicas == 0
 
     @property
+    def takes_writes(self) -> bool:
+        """A primary that answers an application's write to its slots with OK, as far as it says itself."""
+        return self.leads and self.cluster_state_ok and not self.loading and not self.refuses_writes
+
+    @property
     def blank(self) -> bool:
         """Owns nothing, follows nobody and holds no key: safe to give any task."""
         return self.role is Role.PRIMARY and not self.myself.slots and self.keys == 0 and not self.loading

@@ -59,6 +59,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """What the new primary said when it led."""
+
+    elected: bool
+    """The nodes had made it one before it was told to."""
+    takes_writes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a step."""
 
@@ -73,6 +82,8 @@ class Outcome:
     """By MoveSlots, this time."""
     refused: bool = False
     """The engine refuses to have this set: remembered for a while, and not what a pass is repeated for."""
+    promotion: Promotion | None = None
+    """What came of a Promote that was done."""
     began: float = 0.0
     ended: float = 0.0
     """By the clock of the failure detector."""

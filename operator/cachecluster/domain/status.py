@@ -20,7 +20,7 @@ from cachecluster.api.status import (
 from cachecluster.domain.actions import ExpandVolume, ResizePod, SetUsers
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.durability import refusal, refusing
-from cachecluster.domain.failovers import last_failover
+from cachecluster.domain.failovers import Chronicle, failovers, last_failover
 from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
 from cachecluster.domain.pending import are_resized, outdated, pending_modifications, unset_parameters
@@ -61,13 +61,24 @@ STALLING: Final = frozenset(
 """Held back until a person, or the world outside, changes something."""
 _HASH_LENGTH: Final = 10
 DATA_LOSS_SHOWN: Final = timedelta(days=1)
+NOTHING_SEEN: Final = Chronicle()
 
 Judgement = tuple[ConditionType, ConditionStatus, Reason, str]
 
 
-def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys_moved: int = 0) -> CacheClusterStatus:
-    """The status after a pass; ``keys_moved`` counts keys that changed shards since progress was last written."""
+def derive(
+    snap: Snapshot,
+    plan: Plan,
+    outcomes: Sequence[Outcome] = (),
+    *,
+    keys_moved: int = 0,
+    chronicle: Chronicle = NOTHING_SEEN,
+) -> CacheClusterStatus:
+    """The status after a pass; ``keys_moved`` counts keys that changed shards since progress was last written, the
+    ``chronicle`` includes this pass.
+    """
     topology = observe(snap)
+    told = failovers(snap, chronicle)
     failures = [
         Block(_failure(o), f"{o.step.message}: {o.error}{_advice(o)}")
         for o in outcomes
@@ -101,7 +112,8 @@ def derive(snap: Snapshot, plan: Plan, outcomes: Sequence[Outcome] = (), *, keys
         shards=_shards(snap, topology, resharding),
         effective=_effective(snap, topology, rolled[1] == "True"),
         resharding=resharding,
-        last_failover=last_failover(snap, outcomes),
+        last_failover=last_failover(snap, told),
+        failovers=told,
         last_handled_failover=handled_failover(snap, topology),
         pending_modifications=pending_modifications(snap, topology),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from cachecluster.domain.failovers import Chronicle
 from cachecluster.domain.snapshot import Host, Parameters
 from cachecluster.engines.client import NodeConnector, NodeWatcher
 from cachecluster.kube.api import KubeApi
@@ -53,5 +54,7 @@ class Memory:
     """Resizes that the API server refused, by pod uid and hash of the resources, and when (Unix seconds)."""
     resizing_since: dict[str, float] = field(default_factory=dict)
     """By uid of each pod whose kubelet is not done with a resize."""
+    chronicle: Chronicle = field(default_factory=Chronicle)
+    """Who has led, and the failovers so far."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""

@@ -35,7 +35,7 @@ from cachecluster.domain.actions import (
     SetUsers,
     SwitchOver,
 )
-from cachecluster.domain.plan import Do, Outcome, Plan
+from cachecluster.domain.plan import Do, Outcome, Plan, Promotion
 from cachecluster.engines.client import NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, Rejected
 from cachecluster.reconcile import lost_hosts, node_actions, object_actions, slot_moves
@@ -100,7 +100,7 @@ async def _carry_out(step: Do, context: Context, alarm: asyncio.Event) -> Outcom
 async def _attempt(step: Do, context: Context, alarm: asyncio.Event) -> Outcome:
     work = _dispatch(step.action, context)
     try:
-        keys_moved = await (unless(alarm, work) if isinstance(step.action, GIVES_WAY) else work)
+        done = await (unless(alarm, work) if isinstance(step.action, GIVES_WAY) else work)
     except Rejected as e:
         return Outcome(step, str(e), rejected=True)
     except (Doubt, Interrupted) as e:
@@ -111,12 +111,13 @@ async def _attempt(step: Do, context: Context, alarm: asyncio.Event) -> Outcome:
         return Outcome(step, str(e))
     except TimeoutError:
         return Outcome(step, "no answer in time")
-    return Outcome(step, None, keys_moved=keys_moved or 0)
+    promotion = done if isinstance(done, Promotion) else None
+    return Outcome(step, None, keys_moved=done if isinstance(done, int) else 0, promotion=promotion)
 
 
 def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
     action: Action, context: Context
-) -> Coroutine[Any, Any, int | None]:
+) -> Coroutine[Any, Any, int | Promotion | None]:
     match action:
         case CreateSystemSecret():
             return object_actions.create_system_secret(action, context)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, TypeVar
 
 from cachecluster.api import names
 from cachecluster.api.reasons import FailoverCause
@@ -26,6 +26,7 @@ from cachecluster.domain.live_parameters import lacking
 from cachecluster.domain.loss import Lost, has_fallen_silent
 from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.nodes import NodeId, NodeView, ReplicaLink, Role
+from cachecluster.domain.plan import Promotion
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, NotFound
@@ -33,6 +34,8 @@ from cachecluster.manifests import acl
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.hosts import is_out_of_service
 from cachecluster.reconcile.pods import parse_pod
+
+Answer = TypeVar("Answer")
 
 ACTION_SECONDS: Final = 10.0
 """Bound on one action, connecting included."""
@@ -44,14 +47,14 @@ LAST_LOOK_SECONDS: Final = 0.1
 """So long a primary that was lost is given to show that it lives: the pass has only just looked for it in vain."""
 
 
-async def _until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
-    """Ask again and again until it is so or the time is up; whether it is so."""
+async def _until(question: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
+    """Ask again and again until the answer is a true one or the time is up; the last answer."""
     deadline = asyncio.get_running_loop().time() + seconds
-    while not await condition():
-        if asyncio.get_running_loop().time() >= deadline:
-            return False
+    while True:
+        answer = await question()
+        if answer or asyncio.get_running_loop().time() >= deadline:
+            return answer
         await asyncio.sleep(POLL_SECONDS)
-    return True
 
 
 async def meet(action: Meet, context: Context) -> None:
@@ -155,7 +158,7 @@ async def _forget_on(member: Target, node_id: NodeId, context: Context) -> None:
         await client.forget(node_id)
 
 
-async def promote(action: Promote, context: Context) -> None:
+async def promote(action: Promote, context: Context) -> Promotion:
     """CLUSTER FAILOVER FORCE or TAKEOVER on a replica that still has lost its primary (S10).
 
     Not on one that is to go: what it would take in until then might be lost with it.
@@ -164,13 +167,15 @@ async def promote(action: Promote, context: Context) -> None:
         await asyncio.gather(_check_is_lost(action.lost, context), _check_host_is_gone(action.lost.host, context))
         view = await client.view()
         if view.role is Role.PRIMARY:
-            return  # elected meanwhile
+            return Promotion(elected=True, takes_writes=view.takes_writes)
         if view.myself.primary_id != action.lost.node_id or view.link is None or not _is_over(action.lost, view.link):
             raise Doubt(f"{action.node.pod} is not what it was: it follows another primary or its link is back")
         context.require_leadership()
         await client.failover(action.kind)
-        if not await _until(lambda: _leads(client), ELECTION_SECONDS):
+        leader = await _until(lambda: _leader(client), ELECTION_SECONDS)
+        if leader is None:
             raise Doubt(f"{action.node.pod} was not elected")
+        return Promotion(elected=False, takes_writes=leader.takes_writes)
 
 
 def _is_over(lost: Lost, link: ReplicaLink) -> bool:
@@ -208,8 +213,10 @@ async def _check_host_is_gone(name: str | None, context: Context) -> None:
         raise Doubt(f"Kubernetes node {name} is there")
 
 
-async def _leads(client: NodeClient) -> bool:
-    return (await client.view()).role is Role.PRIMARY
+async def _leader(client: NodeClient) -> NodeView | None:
+    """What it says, once it is a primary."""
+    view = await client.view()
+    return view if view.role is Role.PRIMARY else None
 
 
 async def release(action: Release, context: Context) -> None:
@@ -298,5 +305,5 @@ async def switch_over(action: SwitchOver, context: Context) -> None:
         if view.myself.primary_id != action.source.node_id or view.link is None or not view.link.up:
             raise Doubt(f"{action.destination.pod} is not in step with {action.source.pod}")
         await client.failover(FailoverKind.GRACEFUL)
-        if not await _until(lambda: _leads(client), 6.0):
+        if await _until(lambda: _leader(client), 6.0) is None:
             raise Doubt(f"{action.destination.pod} did not take over within 6 s; it is tried again")

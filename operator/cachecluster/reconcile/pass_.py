@@ -17,6 +17,7 @@ from cachecluster.domain.planner import plan as make_plan
 from cachecluster.domain.progress import resharding_before, resharding_news
 from cachecluster.domain.snapshot import ClusterRef, Snapshot
 from cachecluster.domain.status import STALLING, derive
+from cachecluster.domain.topology import observe
 from cachecluster.reconcile.context import Context
 from cachecluster.reconcile.dependencies import Dependencies, Memory
 from cachecluster.reconcile.detector import Detector
@@ -63,11 +64,12 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector
         detector.follow(snap, reading.passwords.operator)
     plan = make_plan(snap)
     outcomes = await execute(plan, Context(ref, deps, reading.passwords), detector.alarm)
+    memory.chronicle = memory.chronicle.after(snap, observe(snap), outcomes, deps.now() - deps.clock())
     _remember_refusals(outcomes, memory, deps.now())
     await _announce(snap, plan, outcomes, deps, memory)
     if snap.finalizer_visible:
         memory.keys_moved += sum(o.keys_moved for o in outcomes)
-        status = derive(snap, plan, outcomes, keys_moved=memory.keys_moved)
+        status = derive(snap, plan, outcomes, keys_moved=memory.keys_moved, chronicle=memory.chronicle)
         await _report(snap, status, deps)
         if status.resharding != resharding_before(snap):
             memory.keys_moved = 0

@@ -13,6 +13,7 @@ from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.actions import FailoverKind, Promote, Target
 from cachecluster.domain.loss import Lost
 from cachecluster.domain.nodes import NodeId, NodeView, Role
+from cachecluster.domain.plan import Promotion
 from cachecluster.engines.client import NobodyListens, NodeClient, NodeUnreachable
 from cachecluster.kube.api import NotFound
 from cachecluster.manifests import Passwords
@@ -93,7 +94,7 @@ class Stage:
             raise self.former
         yield cast("NodeClient", self.former)
 
-    async def promote(self, action: Promote = PROMOTE) -> None:
+    async def promote(self, action: Promote = PROMOTE) -> Promotion:
         deps = Dependencies(
             kube=cast("Any", self),
             nodes=cast("Any", self),
@@ -106,7 +107,7 @@ class Stage:
             watcher=cast("Any", None),
             clock=float,
         )
-        await node_actions.promote(action, Context(REF, deps, Passwords("a", "b", "c", "d")))
+        return await node_actions.promote(action, Context(REF, deps, Passwords("a", "b", "c", "d")))
 
 
 async def refuses(stage: Stage, why: str) -> None:
@@ -118,8 +119,13 @@ async def refuses(stage: Stage, why: str) -> None:
 @pytest.mark.parametrize("former", [NobodyListens("no"), NodeUnreachable("no"), TimeoutError(), Former(NodeId("new"))])
 async def test_the_heir_is_promoted_where_nobody_answers_as_the_lost_one(former: Any) -> None:
     stage = Stage(former=former)
-    await stage.promote()
+    assert await stage.promote() == Promotion(elected=False, takes_writes=True)
     assert stage.heir.told == [FailoverKind.FORCE]
+
+
+async def test_one_that_does_not_see_the_cluster_in_order_leads_and_takes_no_writes() -> None:
+    stage = Stage(heir=Heir(replace(view(), cluster_state_ok=False)))
+    assert await stage.promote() == Promotion(elected=False, takes_writes=False)
 
 
 async def test_s10_a_primary_that_answers_again_is_not_replaced() -> None:
@@ -180,7 +186,7 @@ async def test_who_does_not_lead_promotes_nobody() -> None:
 
 async def test_who_was_elected_meanwhile_is_left_alone() -> None:
     stage = Stage(heir=Heir(replace(view(), role=Role.PRIMARY, link=None)))
-    await stage.promote()
+    assert await stage.promote() == Promotion(elected=True, takes_writes=True)
     assert not stage.heir.told
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final, TextIO
 
+from cachecluster.cli.kubectl_cache.failovers import failovers
 from cachecluster.cli.kubectl_cache.plan import plan
 from cachecluster.cli.kubectl_cache.requests import failover, restart
 from cachecluster.cli.kubectl_cache.screen import Screen, screen_for
@@ -65,6 +66,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     one = verb(
         "status", "show a cluster, its shards and what is not as it should be; without NAME all of the namespace"
+    )
+    one.add_argument("name", metavar="NAME", nargs="?")
+    one = verb(
+        "failovers", "show which primaries were lost lately and how long each step to the next took; without NAME all"
     )
     one.add_argument("name", metavar="NAME", nargs="?")
     one = verb("plan", "show what the operator would do now and why, without doing it")
@@ -127,6 +132,8 @@ async def _dispatch(found: argparse.Namespace, session: Session) -> int:
     match found.verb:
         case "status":
             return await status(session, found.name)
+        case "failovers":
+            return await failovers(session, found.name)
         case "plan":
             return await plan(session, found.name, ValkeyConnector())
         case "failover":
