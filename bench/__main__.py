@@ -1,6 +1,7 @@
 """All benchmarks by one command: numbers as JSON, a table in docs/benchmarks.md.
 
-python -m bench [--platform local|kind|existing] [--runs 20] [--clusters 20] [--keys-per-slot 128]
+python -m bench [--platform local|kind|existing] [--runs 20] [--clusters 20] [--keys-per-slot 128] [--kills 100]
+                [--outages 30]
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from dataclasses import asdict
 from typing import Any, Final
 
-from bench import formation, lifecycle, slots, steady
+from bench import failovers, formation, lifecycle, outages, slots, steady
 from bench.report import markdown
 from e2e.install import REPOSITORY, install
 from e2e.kube import TimedOut
@@ -31,9 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=20, help="clusters to form for the formation times")
     parser.add_argument("--clusters", type=int, default=20, help="clusters beside each other for the memory")
     parser.add_argument("--keys-per-slot", type=int, default=128, help="keys for the speed of slot moves")
+    parser.add_argument("--kills", type=int, default=100, help="primaries to kill under the operator")
+    parser.add_argument("--outages", type=int, default=30, help="machines to lose; a third as many zones")
     options = parser.parse_args(argv)
     try:
         reshards = slots.measure(options.keys_per_slot)
+        deaths = failovers.measure(options.kills)
         installation = install(choose(options.platform, options.context, options.image), ("8.1",))
         with namespace(installation.kube, "bench") as here:
             results: dict[str, Any] = {
@@ -48,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
                 "formation": asdict(formation.measure(installation, here, options.runs)),
                 "steady": asdict(steady.measure(installation, here, options.clusters)),
                 "lifecycle": [asdict(change) for change in lifecycle.measure(installation, here)],
+                "failovers": deaths,
+                "outages": outages.measure(installation, here, options.outages),
                 "reshards": reshards,
             }
     except (PlatformError, TimedOut) as error:

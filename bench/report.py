@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from bench.failovers import FAMILY
 from bench.lifecycle import SHARDS
+from bench.prober import OPERATIONS_PER_SECOND
 
 HEAD: Final = """# Benchmarks
 
@@ -48,6 +50,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"{changes}\n\n"
         f"The rolling restart took {_per_shard(results['lifecycle'][-1])} ms for each shard. "
         "Targets: 3 → 4 shards 15000 ms after the last new pod ran, 0 failed; gaps 100 ms.\n\n"
+        f"{_deaths(results['failovers'], results['outages'])}"
         "## Speed of slot moves\n\n"
         "Engine processes on loopback, 3 → 6 shards, values of 100 bytes; a client in a process of its own reads and "
         "writes meanwhile. Targets: 3x valkey-cli by MIGRATE; 0.95x of the engine's own speed with atomic migration; "
@@ -69,6 +72,31 @@ def _change(row: Mapping[str, Any]) -> str:
 
 def _per_shard(restart: Mapping[str, Any]) -> int:
     return int(restart["milliseconds"]) // SHARDS
+
+
+def _deaths(failovers: Mapping[str, Any], outages: Sequence[Mapping[str, Any]]) -> str:
+    dark = "\n".join(f"| {row['what']} | {row['count']} | {' | '.join(_times(row['times']))} |" for row in outages)
+    kills, switches = "\n".join(_kills(row) for row in failovers["kills"]), failovers["switches"]
+    return (
+        "## When a primary dies\n\n"
+        f"Engine processes on loopback, Valkey {FAMILY}, {SHARDS} shards with one replica each, no persistence: from "
+        "SIGKILL until the slots take writes again. Targets: p50 250 ms, p99 600 ms.\n\n"
+        "| By | Node timeout | Kills | p50 | p99 | smallest | largest |\n|---|---|---|---|---|---|---|\n"
+        f"{kills}\n\n"
+        f"{switches['count']} planned switches, as by `kubectl cache failover`, cost a client of "
+        f"{OPERATIONS_PER_SECOND} operations a second: {switches['failed']} of "
+        f"{switches['operations'] + switches['failed']} failed; p50 {switches['p50']} ms, p99 {switches['p99']} ms, "
+        f"largest {switches['largest']} ms.\n\n"
+        f"On Kubernetes, through the installed operator, {SHARDS} shards with one replica each: from the cut of the "
+        "power until all slots of the lost primaries take writes again. The machines of the operator's leader and of "
+        "the client stay on. Targets: p99 4000 ms for a machine, 10000 ms for a zone.\n\n"
+        "| What | Times | p50 | p99 | smallest | largest |\n|---|---|---|---|---|---|\n"
+        f"{dark}\n\n"
+    )
+
+
+def _kills(row: Mapping[str, Any]) -> str:
+    return f"| {row['by']} | {row['node_timeout']} ms | {row['kills']} | {' | '.join(_times(row['times']))} |"
 
 
 def _reshard(row: Mapping[str, Any]) -> str:
