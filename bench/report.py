@@ -58,7 +58,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         "| By | Valkey | Replicas | Keys moved | Time | Keys/s | Client p50 | p99 | largest | failed |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
         f"{reshards}\n\n"
-        f"{_chart(results['reshards'])}"
+        f"{_speeds(results['reshards'])}"
     )
 
 
@@ -83,6 +83,7 @@ def _deaths(failovers: Mapping[str, Any], outages: Sequence[Mapping[str, Any]]) 
         "SIGKILL until the slots take writes again. Targets: p50 250 ms, p99 600 ms.\n\n"
         "| By | Node timeout | Kills | p50 | p99 | smallest | largest |\n|---|---|---|---|---|---|---|\n"
         f"{kills}\n\n"
+        f"{_gaps(failovers['kills'])}\n"
         f"{switches['count']} planned switches, as by `kubectl cache failover`, cost a client of "
         f"{OPERATIONS_PER_SECOND} operations a second: {switches['failed']} of "
         f"{switches['operations'] + switches['failed']} failed; p50 {switches['p50']} ms, p99 {switches['p99']} ms, "
@@ -93,6 +94,11 @@ def _deaths(failovers: Mapping[str, Any], outages: Sequence[Mapping[str, Any]]) 
         "| What | Times | p50 | p99 | smallest | largest |\n|---|---|---|---|---|---|\n"
         f"{dark}\n\n"
     )
+
+
+def _gaps(kills: Sequence[Mapping[str, Any]]) -> str:
+    labels = [f"{row['by'].removeprefix('the ')}, {row['node_timeout']} ms" for row in kills]
+    return _chart("Milliseconds without writes after a kill, p50", labels, [row["times"]["p50"] for row in kills])
 
 
 def _kills(row: Mapping[str, Any]) -> str:
@@ -108,14 +114,16 @@ def _reshard(row: Mapping[str, Any]) -> str:
     )
 
 
-def _chart(reshards: Sequence[Mapping[str, Any]]) -> str:
-    """Bars of the speeds, in a language that code hosts draw."""
+def _speeds(reshards: Sequence[Mapping[str, Any]]) -> str:
     shown = [row for row in reshards if row["keys_moved"]]
-    labels = ", ".join(f'"{row["by"].split()[0].rstrip(",")} {row["family"]}, {row["replicas"]} r."' for row in shown)
-    bars = ", ".join(str(row["keys_per_second"]) for row in shown)
-    return (
-        f'```mermaid\nxychart-beta\n    title "Keys moved per second"\n    x-axis [{labels}]\n    bar [{bars}]\n```\n'
-    )
+    labels = [f"{row['by'].split()[0].rstrip(',')} {row['family']}, {row['replicas']} r." for row in shown]
+    return _chart("Keys moved per second", labels, [row["keys_per_second"] for row in shown])
+
+
+def _chart(title: str, labels: Sequence[str], values: Sequence[int]) -> str:
+    """Bars, in a language that code hosts draw."""
+    names, bars = ", ".join(f'"{label}"' for label in labels), ", ".join(map(str, values))
+    return f'```mermaid\nxychart-beta\n    title "{title}"\n    x-axis [{names}]\n    bar [{bars}]\n```\n'
 
 
 def _times(sample: Mapping[str, int]) -> tuple[str, ...]:
