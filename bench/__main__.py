@@ -32,21 +32,24 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     options = _arguments().parse_args(argv)
     wanted = options.only or (*ON_PROCESSES, *ON_KUBERNETES)
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if options.only else {}
     try:
         if "reshards" in wanted:
-            results["reshards"] = slots.measure(options.keys_per_slot)
+            _keep({"reshards": slots.measure(options.keys_per_slot)})
         if "failovers" in wanted:
-            results["failovers"] = failovers.measure(options.kills)
+            _keep({"failovers": failovers.measure(options.kills)})
         if any(part in wanted for part in ON_KUBERNETES):
-            results |= _on_kubernetes(options, wanted)
+            _on_kubernetes(options, wanted)
     except (PlatformError, TimedOut) as error:
         print(f"no benchmark: {error}", file=sys.stderr)
         return 1
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    PAGE.write_text(markdown(results))
+    PAGE.write_text(markdown(json.loads(RESULTS.read_text())))
     print(PAGE.read_text())
     return 0
+
+
+def _keep(results: dict[str, Any]) -> None:
+    """In place of earlier ones, at once: what comes later may fail."""
+    RESULTS.write_text(json.dumps(json.loads(RESULTS.read_text()) | results, indent=2) + "\n")
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -68,7 +71,7 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _on_kubernetes(options: argparse.Namespace, wanted: Sequence[str]) -> dict[str, Any]:
+def _on_kubernetes(options: argparse.Namespace, wanted: Sequence[str]) -> None:
     """The parts that need an installed operator, and what it was that they ran on."""
     installation = install(choose(options.platform, options.context, options.image), ("8.1",))
     with namespace(installation.kube, "bench") as here:
@@ -78,8 +81,10 @@ def _on_kubernetes(options: argparse.Namespace, wanted: Sequence[str]) -> dict[s
             "lifecycle": lambda: [asdict(change) for change in lifecycle.measure(installation, here)],
             "outages": lambda: outages.measure(installation, here, options.outages),
         }
-        results = {part: measure() for part, measure in parts.items() if part in wanted}
-    return {"machine": _machine(options.platform, installation), **results}
+        for part, measure in parts.items():
+            if part in wanted:
+                _keep({part: measure()})
+    _keep({"machine": _machine(options.platform, installation)})
 
 
 def _machine(platform: str, installation: Installation) -> dict[str, Any]:
