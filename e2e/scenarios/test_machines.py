@@ -3,18 +3,23 @@
 If it stays away, its pods are given up: those with volumes only once somebody says that it is off.
 """
 
+import time
 from typing import Final
 
 import pytest
 
+from e2e import client
 from e2e.client import Client
 from e2e.cluster import Cluster, small_spec
+from e2e.install import Installation
 from e2e.kube import Kube, condition
 from e2e.platform import Faults
 
 pytestmark = pytest.mark.alone
 
 FAILOVER_SECONDS = 120.0
+FENCE_SECONDS: Final = 90.0
+"""Seconds are enough, unless the operator ran there, too: its successor waits until the machine is not ready."""
 LOSS_SECONDS: Final = 240.0
 """Until Kubernetes marks a machine as not ready, the grace, and some time for a slow machine."""
 ZONE: Final = "topology.kubernetes.io/zone"
@@ -117,6 +122,39 @@ def test_pod_with_a_volume_waits_until_somebody_says_that_its_node_is_off(
         taint(kube, victim.node, on=False)
     cart.until_whole()
     assert condition(cart.read(), "Stalled")["status"] == "False"
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_s10_primary_on_a_node_without_power_is_replaced_where_nobody_can_elect(
+    installation: Installation, here: str, faults: Faults, shards: int
+) -> None:
+    cart = Cluster(installation.kube, here, "cart")
+    cart.apply(small_spec(shards, 1))
+    cart.until_whole()
+    shopper = client.start(installation.kube, installation.image, here, cart.name)
+    near = installation.kube.get("Pod", here, shopper.pod)["spec"]["nodeName"]
+    if shards == 1 and cart.primary_of(0).node == near:
+        before = cart.primary_of(0).name
+        metadata = {"annotations": {"cachecluster.dev/failover-from": before}}
+        installation.kube.patch("CacheCluster", here, cart.name, {"metadata": metadata})
+        cart.until("the role is handed over", lambda: leader(cart, 0) not in {None, before})
+        cart.until_whole()
+    shopper.write(200, "power")
+    shard, victim = next((s, p) for s in range(shards) if (p := cart.primary_of(s)).node != near)
+    began = time.monotonic()
+    faults.power_off(victim.node)
+    try:
+        cart.until("a replica leads", lambda: leader(cart, shard) not in {None, victim.name}, FENCE_SECONDS)
+        print(f"{shards} shards: another leads {time.monotonic() - began:.1f} s after the loss of power began")
+        shopper.write(200, "dark")
+        assert shopper.count(200, "power") == shopper.count(200, "dark") == 200
+        failover = cart.read()["status"]["failovers"][0]
+        print(f"failover: {failover}")
+        assert (failover["from"], failover["cause"]) == (victim.name, "FenceExpired")
+    finally:
+        faults.power_on(victim.node)
+    cart.until_whole()
+    assert shopper.count(200, "dark") == 200
 
 
 def taint(kube: Kube, node: str, *, on: bool) -> None:

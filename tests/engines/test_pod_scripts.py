@@ -94,6 +94,22 @@ async def test_node_is_ready_once_it_is_a_member_and_in_step(nodes: ProcessClust
     await until(noticed, "the replica notices that its primary is gone")
 
 
+async def test_replica_that_has_not_heard_of_its_primary_for_seconds_is_not_ready(
+    nodes: ProcessCluster, engine: EngineBinary
+) -> None:
+    """By that the operator learns that nobody reports to the primary any more."""
+    pods = pods_of(nodes, engine, 1, 1)
+    await pods.form()
+    pods[0, 0].pause()
+
+    async def noticed() -> bool:
+        return await readiness(pods[0, 1]) == (1, "has not heard of its primary for seconds")
+
+    await until(noticed, "the replica notices that its primary says nothing", within=10)
+    pods[0, 0].resume()
+    await until(lambda: is_ready(pods[0, 1]), "it hears it again")
+
+
 async def test_readiness_does_not_depend_on_the_rest_of_the_cluster(
     nodes: ProcessCluster, engine: EngineBinary
 ) -> None:

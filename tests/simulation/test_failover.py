@@ -234,41 +234,6 @@ def test_primary_on_a_machine_without_power_is_replaced_by_votes(
     running.recovers()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 2)], ids=str)
-def test_s10_silence_is_no_proof_where_nobody_can_vote(world: World, shape: tuple[int, int]) -> None:
-    """It is replaced once its machine is back and its kubelet reports that the process has ended."""
-    running = Running(world, shape)
-    box = world.primary(0)
-    world.power_off(box.host)
-    world.wait(30)
-    assert not promotions(world)
-    assert "may go on unheard" in world.cluster(running.ref)["status"]["message"]
-    world.power_on(box.host)
-    world.wait(5)
-    running.recovers()
-
-
-@pytest.mark.parametrize("word", ["tainted", "deleted"])
-def test_s10_the_word_that_a_machine_is_off_is_proof(world: World, word: str) -> None:
-    running = Running(world, (1, 1))
-    box = world.primary(0)
-    world.power_off(box.host)
-    world.wait(60)
-    assert not promotions(world)
-    host = world.hosts.by_name[box.host]
-    if word == "tainted":
-        world.hosts.take_out_of_service(box.host)
-    else:
-        del world.hosts.by_name[box.host]
-    world.wake_all()
-    assert until_replaced(world, box) < 3
-    assert any("Takeover" in line for line in promotions(world))
-    world.hosts.by_name[box.host] = host
-    world.power_on(box.host)
-    world.wait(6)
-    running.recovers()
-
-
 def test_zone_without_power_is_replaced_in_ten_seconds(world: World) -> None:
     running = Running(world, (6, 1))
     zone = world.hosts.by_name[world.primary(0).host].labels[names.ZONE_LABEL]

@@ -9,6 +9,11 @@ from cachecluster.api.rules import Model
 
 MIN_REPLICAS: Final = 2
 """With AtLeastOneReplica: while one restarts, as in every roll, writes are accepted for the other's sake."""
+MAX_LAG_SECONDS: Final = 3
+"""A replica reports once a second, and a primary counts once a second, in whole seconds: one in step is up to a second
+behind. Three let a report be late and the next one be missed. A primary that nobody reports to refuses writes within
+two seconds more (engine-facts §2), which is the node timeout: no later than its replicas begin to elect another.
+"""
 
 
 class DurabilityMode(StrEnum):

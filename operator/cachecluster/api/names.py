@@ -47,6 +47,10 @@ differ from the last one (``cart-0-1@2026-01-31T12:00:00Z``)."""
 ANNOTATION_RESTARTED: Final = f"{GROUP}/restarted-at"
 """On the CacheCluster: another value replaces every pod, one at a time. On a pod: the restart that it came with."""
 
+ANNOTATION_FENCE: Final = f"{GROUP}/fence"
+"""On the pod of a primary: which process of it asks for a replica before it writes, and has not been told to do without
+since (``domain.fence``).
+"""
 ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
 """On a volume claim: the CacheCluster whose data it holds, told from an earlier one of the same name."""
 

@@ -247,6 +247,28 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
+class RaiseFence:
+    """Have a primary refuse writes once no replica reports to it, then write that down."""
+
+    disruptive: ClassVar[bool] = False
+    node: Target
+    history: str
+    """The replication history that it serves, by which its replicas know this very process."""
+    record: str
+    """What is written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowerFence:
+    """Cross out what is written down of a node's fence, then have it accept writes without a replica."""
+
+    disruptive: ClassVar[bool] = False
+    node: Target
+    parameters: Parameters
+    """Empty: it is only crossed out, and the node goes on asking for a replica."""
+
+
+@dataclass(frozen=True, slots=True)
 class SetUsers:
     """Give users of running nodes the rights of their release family; a user that is off stays off."""
 
@@ -355,6 +377,8 @@ Action = (
     | Release
     | Reset
     | Configure
+    | RaiseFence
+    | LowerFence
     | SetUsers
     | SwitchOver
     | MoveSlots

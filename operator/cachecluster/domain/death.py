@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import FailoverCause
-from cachecluster.domain.loss import Lost, ended_together, has_fallen_silent
+from cachecluster.domain.fence import Record
+from cachecluster.domain.loss import Lost, ended_together, has_expired, has_fallen_silent
 from cachecluster.domain.lost_hosts import word_on
-from cachecluster.domain.nodes import Ending, NodeId, NodeView, Peer, Unreachable
-from cachecluster.domain.snapshot import ContainerState, Snapshot
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, Unreachable
+from cachecluster.domain.snapshot import ContainerState, Pod, Snapshot
 from cachecluster.domain.topology import Member, Shard, Topology
 
 SILENCE_SECONDS: Final = 10
@@ -28,6 +30,7 @@ def loss_of(snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId) -> 
     return (
         _proof(snap, topology, owner, replicas)
         or _host_gone(snap, topology, owner, replicas)
+        or _fence(snap, topology, shard, owner, replicas)
         or _silence(snap, topology, owner, replicas)
     )
 
@@ -48,6 +51,59 @@ def _host_gone(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequ
     why = f"Kubernetes node {name}, on which its primary ran, {word}"
     pod, address = (lost.pod, lost.ip) if lost is not None else (pods[0].name, pods[0].ip)
     return Lost(owner, FailoverCause.NODE_OUT_OF_SERVICE, why, pod, address, lost, unheard=True, host=name)
+
+
+def _fence(
+    snap: Snapshot, topology: Topology, shard: Shard, owner: NodeId, replicas: Sequence[NodeView]
+) -> Lost | None:
+    """It has been silent for so long that it accepts no writes any more, wherever it is (S10 d): its fence was up, and
+    nobody has lowered it; and whoever may report to it says that he has not heard of it for longer than it waits.
+    """
+    pod, lost = _whereabouts(snap, topology, owner), snap.lost.get(owner)
+    record = Record.parse(pod.fence) if pod is not None else None
+    if pod is None or record is None or record.max_lag > MAX_LAG_SECONDS or not _is_silent(snap, pod, lost):
+        return None
+    if _cut_off(topology) or not _all_answer(topology, shard, owner, pod):
+        return None
+    if any(r.replication_id != record.history for r in replicas if r.link is not None and r.link.ever_synced):
+        return None  # of another process
+    if not all(r.link is not None and has_expired(r.link) for r in replicas):
+        return None
+    why = f"the machine of {pod.name} has fallen silent, and it accepts no writes since no replica reports to it"
+    return Lost(owner, FailoverCause.FENCE_EXPIRED, why, pod.name, pod.ip, lost, unheard=True, fence=pod.fence)
+
+
+def _whereabouts(snap: Snapshot, topology: Topology, owner: NodeId) -> Pod | None:
+    """The pod in which it ran."""
+    lost = snap.lost.get(owner)
+    if lost is not None:
+        return next((p for p in snap.pods if p.uid == lost.uid), None)
+    addresses = _addresses(topology, owner)
+    return next((m.pod for m in topology.members if m.node is None and m.pod.ip in addresses), None)
+
+
+def _is_silent(snap: Snapshot, pod: Pod, lost: LostConnection | None) -> bool:
+    """Not even its machine's kernel answers: a process that hangs or is busy would not know of the time that passes.
+    An operator that was never connected to it has that from the API server.
+    """
+    view = snap.views.get(pod.name)
+    if isinstance(view, NodeView) or (isinstance(view, Unreachable) and view.refused):
+        return False
+    if lost is not None:
+        return lost.ending is Ending.TIMED_OUT
+    host = snap.hosts.get(pod.host) if pod.host else None
+    return isinstance(view, Unreachable) and view.silent and host is not None and not host.ready
+
+
+def _all_answer(topology: Topology, shard: Shard, owner: NodeId, pod: Pod) -> bool:
+    """Whoever follows it as far as anybody knows, or may do so unknown to others, answers the operator: who does not
+    may still report to it.
+    """
+    rows = (row for v in _views(topology) for row in v.peers)
+    if not all(row.node_id in topology.by_id for row in rows if row.primary_id == owner):
+        return False
+    silent = (m for m in shard.members if m.node is None and m.pod is not pod and not m.pod.never_ran)
+    return all(isinstance(m.view, Unreachable) and m.view.refused for m in silent)
 
 
 def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.spec import CacheClusterSpec, DurabilityMode
+from cachecluster.domain.snapshot import InvalidSpec
 from cachecluster.domain.syncing import is_catching_up
 from cachecluster.domain.topology import Member, Shard, Topology, weakness
 
@@ -11,11 +13,6 @@ TO_WRITE: Final = "min-replicas-to-write"
 MAX_LAG: Final = "min-replicas-max-lag"
 NAMES: Final = frozenset({TO_WRITE, MAX_LAG})
 """The operator's own among the live parameters."""
-MAX_LAG_SECONDS: Final = 3
-"""A replica reports once a second, and a primary counts once a second, in whole seconds: one in step is up to a second
-behind. Three let a report be late and the next one be missed. A primary that nobody reports to refuses writes within
-two seconds more (engine-facts §2), which is the node timeout: no later than its replicas begin to elect another.
-"""
 ENGINE_DEFAULTS: Final[Mapping[str, str]] = {MAX_LAG: "10", TO_WRITE: "0"}
 """Of every supported release: no replica is asked for."""
 _WANTED: Final[Mapping[DurabilityMode, Mapping[str, str]]] = {
@@ -45,9 +42,15 @@ def is_passing(shard: Shard) -> bool:
     return any(m.usable and not is_catching_up(m.node) for m in shard.members if m is not shard.primary)
 
 
-def refusal(shard: Shard) -> str:
+def refusal(shard: Shard, spec: CacheClusterSpec | InvalidSpec) -> str:
     """Why a shard refuses writes and what ends that, for people."""
     leader = shard.primary.pod.name if shard.primary is not None else "its primary"
+    if not isinstance(spec, InvalidSpec) and spec.durability_mode is DurabilityMode.DEFAULT:
+        return (
+            f"shard {shard.index} refuses writes (NOREPLICAS): no replica keeps up with {leader} ({weakness(shard)}). "
+            "The operator has had it ask for one, for with so few shards nobody could elect another primary while it "
+            "goes on; it tells it to do without as soon as it may act"
+        )
     return (
         f"shard {shard.index} refuses writes (NOREPLICAS): no replica keeps up with {leader} ({weakness(shard)}), and "
         f"durability.mode {DurabilityMode.AT_LEAST_ONE_REPLICA} asks for one. They are accepted again as soon as one "

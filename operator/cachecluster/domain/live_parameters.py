@@ -39,12 +39,12 @@ def is_live(name: str, spec: CacheClusterSpec) -> bool:
 def wanted(spec: CacheClusterSpec, remembered: Collection[str] = ()) -> dict[str, str]:
     """Every live parameter that matters, sorted, with the value it is to have.
 
-    Those of the spec; maxmemory, which follows from the memory limit; what durability.mode asks for; the save points of
-    mode Snapshot, for which the spec need not ask; and those ``remembered`` from earlier specs, which get the engine's
-    own default.
+    Those of the spec; maxmemory, which follows from the memory limit; what durability.mode asks for (where that is
+    nothing, ``domain.fence`` decides); the save points of mode Snapshot, for which the spec need not ask; and those
+    ``remembered`` from earlier specs, which get the engine's own default.
     """
     defaults = _defaults(spec.version)
-    known = (set(remembered) - {"save"}) & defaults.keys()
+    known = (set(remembered) - {"save"} - durability.NAMES) & defaults.keys()
     if spec.persistence_mode is PersistenceMode.SNAPSHOT:
         known.add("save")
     found = {name: defaults[name] for name in known} | {PARAMETER: str(maxmemory(spec))}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.nodes import Ending, LostConnection, NodeId, ReplicaLink
 
@@ -10,6 +11,11 @@ SILENT_SECONDS: Final = 2.5
 """After so long without a sign of life from the other machine, the operator's connection to it has timed out."""
 QUIET_SECONDS: Final = 2
 """For so long a replica has not heard of a primary whose machine has fallen silent."""
+EXPIRY_SECONDS: Final = MAX_LAG_SECONDS + 4
+"""So long after a replica has last heard of its primary, that has refused writes for want of a report: two seconds
+after the lag that it allows. One more, for the last report may be a second younger than the
+last ping; and one, for the replica tells whole seconds.
+"""
 APART_SECONDS: Final = 2
 """A replica's link ended with the process although it seems to have ended this much before our connection: it tells
 whole seconds.
@@ -38,6 +44,8 @@ class Lost:
     """Its process has ended. False: its machine has fallen silent, and may go on unheard; that takes the consent of the
     other primaries, without whom it stops by itself.
     """
+    fence: str = ""
+    """What is written down of its fence on its pod, if that is the proof."""
     host: str | None = None
     """The Kubernetes node that is gone or out of service, if that is the proof."""
 
@@ -50,6 +58,8 @@ class Lost:
 
     def is_over(self, link: ReplicaLink) -> bool:
         """The replica has taken in all that came of the primary. One whose link ended before the process is stale."""
+        if self.fence:
+            return has_expired(link)
         if self.unheard:
             return has_fallen_silent(link)
         return not link.up and (self.connection is None or ended_together(link, self.connection))
@@ -63,6 +73,11 @@ def quiet_seconds(link: ReplicaLink) -> int:
 def has_fallen_silent(link: ReplicaLink) -> bool:
     """The replica hears nothing of its primary."""
     return quiet_seconds(link) >= QUIET_SECONDS
+
+
+def has_expired(link: ReplicaLink) -> bool:
+    """Its primary, if it asks for this replica, has stopped accepting writes."""
+    return not link.ever_synced or quiet_seconds(link) >= EXPIRY_SECONDS
 
 
 def ended_together(link: ReplicaLink, lost: LostConnection) -> bool:

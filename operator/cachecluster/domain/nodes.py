@@ -128,6 +128,8 @@ class NodeView:
     """Replicas that report as often as min-replicas-max-lag asks for (INFO: min_slaves_good_slaves, counted once a
     second); None: writes ask for none.
     """
+    replica_lag: int | None = None
+    """Seconds since the replica that has reported last has done so; None: none is attached and in step."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
     users: Mapping[str, Rights] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from cachecluster.domain.policies import (
     coverage,
     durability,
     failover,
+    fence,
     housekeeping,
     infrastructure,
     lost_hosts,
@@ -33,6 +34,7 @@ from cachecluster.domain.topology import observe
 CHAIN: Final[tuple[Policy, ...]] = (
     *safety.POLICIES,
     *failover.POLICIES,
+    *fence.POLICIES,
     safety.stop_on_invalid_spec,
     *infrastructure.POLICIES,
     *access.POLICIES,
@@ -64,6 +66,7 @@ def plan(snap: Snapshot) -> Plan:
     steps: list[Do] = []
     waits: list[Wait] = []
     blocks: list[Block] = []
+    stopped = False
     for policy in CHAIN:
         stop = False
         for verdict in policy(now):
@@ -76,8 +79,10 @@ def plan(snap: Snapshot) -> Plan:
                 case Block():
                     blocks.append(verdict)
         if stop:
+            stopped = True
             break
-    return Plan(_one_disruption(steps), tuple(waits), tuple(blocks))
+    done = _one_disruption(steps)
+    return Plan(done if stopped else fence.fenced(now, done), tuple(waits), tuple(blocks))
 
 
 def _one_disruption(steps: list[Do]) -> tuple[Do, ...]:

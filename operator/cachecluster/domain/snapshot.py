@@ -91,6 +91,8 @@ class Pod:
     """Bytes, as its spec asks for by now."""
     resize: "Resize | None" = None
     """What the kubelet has still to do, or cannot do, for the resources that are asked for; None: they are in force."""
+    fence: str = ""
+    """What is written down of its fence (``domain.fence``)."""
     has_volume: bool = False
     """It mounts a persistent volume, on which no second pod may write."""
 

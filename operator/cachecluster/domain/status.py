@@ -91,7 +91,7 @@ def derive(
         ready,
         _reconciling(plan, blocks, outcomes),
         _stalled(blocks),
-        _degraded(topology),
+        _degraded(snap, topology),
         _covered(topology),
         _spread(topology),
         rolled,
@@ -158,7 +158,7 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
     held = _still_forms(snap, topology)
     if held is not None:
         return kind, "False", *held
-    refusals = [refusal(s) for s in refusing(topology)]
+    refusals = [refusal(s, snap.spec) for s in refusing(topology)]
     if refusals:
         return kind, "False", Reason.WRITES_REFUSED, _joined(refusals)
     serving = sum(s.primary is not None for s in topology.shards)
@@ -208,7 +208,7 @@ def _stalled(blocks: Sequence[Block]) -> Judgement:
     return ConditionType.STALLED, "False", Reason.AS_EXPECTED, "nothing waits for a person"
 
 
-def _degraded(topology: Topology) -> Judgement:
+def _degraded(snap: Snapshot, topology: Topology) -> Judgement:
     kind = ConditionType.DEGRADED
     if not topology.ever_formed:
         return kind, "False", Reason.FORMING, "the cluster is not formed yet"
@@ -216,7 +216,7 @@ def _degraded(topology: Topology) -> Judgement:
     weak = [s for s in topology.shards if s in refused or not (s.empty or s.healthy)]
     if not weak:
         return kind, "False", Reason.AS_EXPECTED, "every shard has all its copies"
-    texts = [refusal(s) if s in refused else f"shard {s.index}: {weakness(s)}" for s in weak]
+    texts = [refusal(s, snap.spec) if s in refused else f"shard {s.index}: {weakness(s)}" for s in weak]
     reason = Reason.WRITES_REFUSED if refused else Reason.NO_SYNCED_REPLICA
     if any(s.primary is None for s in weak):
         reason = Reason.SLOTS_UNCOVERED

@@ -138,6 +138,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         current_epoch=int(cluster["cluster_current_epoch"]),
         max_memory=int(fields.get("maxmemory", 0)),
         good_replicas=int(fields["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in fields else None,
+        replica_lag=_replica_lag(fields),
         dataset_bytes=int(fields.get("used_memory_dataset", 0)),
         quarantined=any(name in rights and not rights[name].is_on for name in QUARANTINED),
         users=rights,
@@ -145,6 +146,13 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         migrating=migrating,
         importing=importing,
     )
+
+
+def _replica_lag(fields: Mapping[str, str]) -> int | None:
+    """Of the replicas that are in step (INFO replication: ``slave0:ip=...,state=online,offset=1,lag=0``)."""
+    rows = (v for k, v in fields.items() if k.startswith("slave") and k[5:].isdecimal())
+    replicas = [dict(part.partition("=")[::2] for part in row.split(",")) for row in rows]
+    return min((int(r["lag"]) for r in replicas if r["state"] == "online"), default=None)
 
 
 def _own_id(table: Iterable[Peer]) -> NodeId:

@@ -20,9 +20,11 @@ from cachecluster.domain.actions import (
     Forget,
     FreePod,
     LabelRole,
+    LowerFence,
     Meet,
     MoveSlots,
     Promote,
+    RaiseFence,
     Release,
     RemoveReplicas,
     Replicate,
@@ -38,7 +40,7 @@ from cachecluster.domain.actions import (
 from cachecluster.domain.plan import Do, Outcome, Plan, Promotion
 from cachecluster.engines.client import NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, Rejected
-from cachecluster.reconcile import lost_hosts, node_actions, object_actions, slot_moves
+from cachecluster.reconcile import fences, lost_hosts, node_actions, object_actions, slot_moves
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.together import Interrupted, unless
 
@@ -159,6 +161,10 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return node_actions.reset(action, context)
         case Configure():
             return node_actions.configure(action, context)
+        case RaiseFence():
+            return fences.raise_fence(action, context)
+        case LowerFence():
+            return fences.lower_fence(action, context)
         case SetUsers():
             return node_actions.set_users(action, context)
         case SwitchOver():

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, EngineVersion, PersistenceMode
+from cachecluster.domain import fence
 from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.layout import members_by_shard, present_members
 from cachecluster.domain.live_parameters import remembered, wanted
-from cachecluster.domain.nodes import LostConnection, NodeId, NodeView, Unreachable
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Unreachable
 from cachecluster.domain.policies.infrastructure import owner_uid
 from cachecluster.domain.records import is_record
 from cachecluster.domain.requests import restarts
@@ -61,6 +62,8 @@ ALARMED_SECONDS: Final = 0.3
 """The same when a connection has only just been lost: a node that is silent must not hold a promotion up. The longer
 ago that is, the more time there is again.
 """
+SILENT_PASS_SECONDS: Final = 15.0
+"""So long after a machine has fallen silent nobody waits for it any longer than that: by then a fence has expired."""
 
 
 class Gone(Exception):
@@ -101,7 +104,8 @@ async def gather(
     parameters = () if isinstance(spec, InvalidSpec) else wanted(spec, earlier)
     # before the nodes are asked: their answers tell what has become of it since
     lost, connected = (detector.lost(), detector.connected()) if detector is not None else ({}, {})
-    question = _Question(passwords.operator, parameters, _patience(lost)) if passwords is not None else None
+    asked = fence.ASKED | set(parameters)
+    question = _Question(passwords.operator, asked, _patience(lost), _silent(lost)) if passwords is not None else None
     views = await _views(deps, memory, parsed, question)
     snapshot = Snapshot(
         ref=ref,
@@ -240,6 +244,12 @@ def _patience(lost: Mapping[NodeId, LostConnection]) -> float:
     return min(VIEW_SECONDS, max(ALARMED_SECONDS, youngest))
 
 
+def _silent(lost: Mapping[NodeId, LostConnection]) -> frozenset[str]:
+    """uids of the pods whose machines have only just fallen silent: their successors wait for a fence to expire."""
+    ends = (c for c in lost.values() if c.ending is Ending.TIMED_OUT and c.seconds < SILENT_PASS_SECONDS)
+    return frozenset(c.uid for c in ends)
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     """What every node is asked."""
@@ -248,6 +258,8 @@ class _Question:
     parameters: Collection[str]
     seconds: float
     """So long it may take to answer."""
+    silent: Collection[str]
+    """uids of pods of which nothing is expected: they may take no longer than the alarmed."""
 
 
 async def _views(
@@ -279,6 +291,8 @@ async def _view(deps: Senses, memory: Memory, pod: Pod, question: _Question) -> 
     when it thaws, it has no connection left on which to act (ADR 0007).
     """
     seconds = min(question.seconds, NEWBORN_SECONDS) if _newborn(pod, deps.now()) else question.seconds
+    if pod.uid in question.silent:
+        seconds = min(seconds, ALARMED_SECONDS)
     try:
         async with asyncio.timeout(seconds), deps.nodes.connect(pod.ip or "", question.password) as node:
             if pod.uid not in memory.taken_over and deps.leader():

@@ -23,7 +23,7 @@ from cachecluster.domain.actions import (
     Target,
 )
 from cachecluster.domain.live_parameters import lacking
-from cachecluster.domain.loss import Lost, has_fallen_silent
+from cachecluster.domain.loss import Lost, has_expired, has_fallen_silent
 from cachecluster.domain.memory import PARAMETER, pod_allowance
 from cachecluster.domain.nodes import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.domain.plan import Promotion
@@ -164,7 +164,11 @@ async def promote(action: Promote, context: Context) -> Promotion:
     Not on one that is to go: what it would take in until then might be lost with it.
     """
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node, stays=True) as client:
-        await asyncio.gather(_check_is_lost(action.lost, context), _check_host_is_gone(action.lost.host, context))
+        await asyncio.gather(
+            _check_is_lost(action.lost, context),
+            _check_host_is_gone(action.lost.host, context),
+            _check_fence(action.lost, context),
+        )
         view = await client.view()
         if view.role is Role.PRIMARY:
             return Promotion(elected=True, takes_writes=view.takes_writes)
@@ -182,6 +186,8 @@ def _is_over(lost: Lost, link: ReplicaLink) -> bool:
     """Nothing more comes from the primary, and what came was complete. With older data it is kept from sending any."""
     if lost.cause is FailoverCause.OLDER_DATA:
         return not link.up and not link.sync_in_progress
+    if lost.fence:
+        return link.ever_synced and has_expired(link)
     return link.ever_synced and (not link.up or (lost.unheard and has_fallen_silent(link)))
 
 
@@ -211,6 +217,18 @@ async def _check_host_is_gone(name: str | None, context: Context) -> None:
         return
     if not is_out_of_service(found):
         raise Doubt(f"Kubernetes node {name} is there")
+
+
+async def _check_fence(lost: Lost, context: Context) -> None:
+    """Raises Doubt if the fence of the old primary has been crossed out since."""
+    if not lost.fence:
+        return
+    try:
+        pod = await context.deps.kube.get("v1", "Pod", context.ref.namespace, lost.pod or "")
+    except NotFound as e:
+        raise Doubt(f"{lost.pod} is gone, with what was written down of its fence") from e
+    if pod["metadata"].get("annotations", {}).get(names.ANNOTATION_FENCE) != lost.fence:
+        raise Doubt(f"the fence of {lost.pod} is not what it was")
 
 
 async def _leader(client: NodeClient) -> NodeView | None:

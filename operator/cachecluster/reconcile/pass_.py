@@ -33,8 +33,8 @@ AGAIN_SECONDS: Final = 0.05
 DOUBT_SECONDS: Final = 0.2
 NEW_LOOKS: Final = 3
 """Where nodes end one after the other, something has to be done for the first ones at last."""
-QUIET: Final = frozenset({Reason.MOVING_SLOTS, Reason.RECORDING_HISTORY, Reason.RECORDING_SLOTS})
-"""What comes along with moves of slots or with a promotion, which have Events of their own."""
+QUIET: Final = frozenset({Reason.FENCING, Reason.MOVING_SLOTS, Reason.RECORDING_HISTORY, Reason.RECORDING_SLOTS})
+"""What comes along with moves of slots, a promotion or a lost replica, of which there is other news."""
 BLOCKED_SECONDS: Final = 30.0
 """Most of what ends a block comes with a watch event; the rest is found by looking."""
 

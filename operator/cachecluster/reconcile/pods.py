@@ -46,6 +46,7 @@ def parse_pod(body: Mapping[str, Any]) -> Pod | None:
         memory_limit=_bytes(_actual_memory(status) or _asked_memory(spec)),
         memory_asked=_bytes(_asked_memory(spec)),
         resize=_resize(meta, spec, status),
+        fence=meta.get("annotations", {}).get(names.ANNOTATION_FENCE, ""),
         has_volume=any("persistentVolumeClaim" in v for v in spec.get("volumes", ())),
     )
 

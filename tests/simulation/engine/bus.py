@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def handshake_timeout(node: "Node") -> float:
     """How long a handshake may take, and how long a one-sided acquaintance is left alone."""
-    return max(node.config.node_timeout, 1.0)
+    return max(node.timeout, 1.0)
 
 
 def packet(node: "Node", kind: str, about: NodeId | None = None, update: Update | None = None) -> Packet:
@@ -114,7 +114,7 @@ def cron(node: "Node") -> None:
     if node.iteration % 10 == 0:
         _ping_somebody(node)
     changed = False
-    silent = now - node.config.node_timeout / 2
+    silent = now - node.timeout / 2
     for row in [r for r in node.rows.values() if r.ping_sent or r.pong_received < silent]:
         if row is not node.me and not row.noaddr and not row.handshake:
             changed |= _watch(node, row, now)
@@ -152,7 +152,7 @@ def _ping_somebody(node: "Node") -> None:
 
 def _watch(node: "Node", row: Row, now: float) -> bool:
     """Ping who has been silent, drop links that hang, suspect who does not answer. True if suspicion changed."""
-    timeout = node.config.node_timeout
+    timeout = node.timeout
     waited = now - row.ping_sent if row.ping_sent else 0.0
     if row.link is not None and now - row.link.created > timeout and waited > timeout / 2:
         node.network.close(row.link)
@@ -174,7 +174,7 @@ def mark_failing(node: "Node", row: Row) -> None:
     """FAIL once a majority of the primaries with slots suspects it (markNodeAsFailingIfNeeded)."""
     if not row.pfail or row.fail:
         return
-    oldest = node.now() - 2 * node.config.node_timeout
+    oldest = node.now() - 2 * node.timeout
     row.reports = {i: t for i, t in row.reports.items() if t >= oldest}
     failures = len(row.reports) + (1 if node.me.votes else 0)
     if failures < node.size // 2 + 1:

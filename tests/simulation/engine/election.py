@@ -40,8 +40,8 @@ def run(node: "Node") -> None:
     primary = node.rows.get(node.me.primary_id) if node.me.primary_id else None
     if node.me.primary or primary is None or not (primary.fail or manual):
         return
-    timeout = max(2 * node.config.node_timeout, 2.0)
-    if not manual and _data_age(node) > 1.0 + node.config.node_timeout * VALIDITY_FACTOR:
+    timeout = max(2 * node.timeout, 2.0)
+    if not manual and _data_age(node) > 1.0 + node.timeout * VALIDITY_FACTOR:
         return
     age = now - state.at
     if age > 2 * timeout:
@@ -80,7 +80,7 @@ def _data_age(node: "Node") -> float:
         return float("inf")
     else:
         age = now - repl.down_since
-    return age - node.config.node_timeout if age > node.config.node_timeout else age
+    return age - node.timeout if age > node.timeout else age
 
 
 def _schedule(node: "Node", primary: Row) -> None:
@@ -108,7 +108,7 @@ def vote(node: "Node", sender: Row, request: Packet) -> None:
     if sender.primary or primary is None or not (primary.fail or request.force_ack):
         return
     now = node.now()
-    if node.config.version < (8, 1) and now - primary.voted < 2 * node.config.node_timeout:
+    if node.config.version < (8, 1) and now - primary.voted < 2 * node.timeout:
         return
     for row in node.rows.values():
         if row.config_epoch > request.config_epoch and (row.slots - row.unclaimed) & request.slots:

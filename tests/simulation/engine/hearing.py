@@ -137,7 +137,7 @@ def _answered(node: "Node", row: Row) -> None:
     if row.pfail:
         row.pfail = False
         node.update_state()
-    elif row.fail and (not row.votes or node.now() - row.fail_time > 2 * node.config.node_timeout):
+    elif row.fail and (not row.votes or node.now() - row.fail_time > 2 * node.timeout):
         row.fail = False
         node.update_state()
 

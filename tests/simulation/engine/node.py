@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from cachecluster.domain import durability
+from cachecluster.domain import durability, fence
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.parameter_defaults import DEFAULTS
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
@@ -106,7 +106,9 @@ class Node:
         """Atomic migrations, newest first."""
         self.repl = replication.Stream(self.new_id())
         self.iteration = 0
-        self.parameters: dict[str, str] = {**own_values(self.config.version), **self.config.live}
+        timeout = str(int(self.config.node_timeout * 1000))
+        own = {**own_values(self.config.version), fence.TIMEOUT: timeout}
+        self.parameters: dict[str, str] = {**own, **self.config.live}
         self.ballast = 0
         """Bytes that it uses beside what the writers write."""
         self.frozen = False
@@ -127,6 +129,11 @@ class Node:
         self.network.clock.later(self.chance.random() * 0.2, self._replication_cron)
         if self.config.snapshots:
             self.network.clock.later(self.config.snapshot_every * (0.5 + self.chance.random()), self._snapshot)
+
+    @property
+    def timeout(self) -> float:
+        """cluster-node-timeout in seconds."""
+        return int(self.parameters[fence.TIMEOUT]) / 1000
 
     @property
     def ip(self) -> str:
@@ -294,7 +301,7 @@ class Node:
             self.minority_since = now
             self.state_ok = False
         elif not self.state_ok:
-            delay = min(max(self.config.node_timeout, 0.5), 5.0)
+            delay = min(max(self.timeout, 0.5), 5.0)
             if self.me.primary and now - self.minority_since < delay and self.minority_since > self.started:
                 return
             self.state_ok = True

@@ -70,6 +70,12 @@ def count(node: "Node") -> None:
     node.repl.good = sum(now - int(heard) <= _max_lag(node) for heard in node.repl.heard.values())
 
 
+def lag(node: "Node") -> int | None:
+    """Whole seconds since the last report of any replica in step (INFO replication)."""
+    now = int(node.now())
+    return min((now - int(heard) for heard in node.repl.heard.values()), default=None)
+
+
 def accept(node: "Node", slot: int, token: str) -> str | None:
     """A client's write: None if it is taken, else the engine's error."""
     if refuses(node):
@@ -123,7 +129,10 @@ def flush(node: "Node") -> None:
 
 
 def hang_up(node: "Node") -> None:
-    """End all links of a process that has ended."""
+    """End all links of a process that has ended; a primary that is not told goes on counting its last report."""
+    primary = node.repl.primary
+    if primary is not None and not node.network.open(node.ip, primary.ip):
+        node.repl.primary = None
     _detach(node)
     for replica in list(node.repl.replicas.values()):
         if node.network.open(node.ip, replica.ip):

@@ -77,11 +77,16 @@ def digest(password: str) -> str:
     return hashlib.sha256(password.encode()).hexdigest()
 
 
+UNHEARD_SECONDS = 4.0
+"""So long a replica has not heard of its primary before it is not ready."""
+
+
 def is_ready(node: Node) -> bool:
-    """ready.sh: answers, knows slots, lets the application in, and is in step as a replica."""
+    """ready.sh: answers, knows slots, lets the application in, and as a replica is in step and hears its primary."""
     if node.frozen:
         return False
-    return any(r.slots for r in node.rows.values()) and (node.me.primary or node.repl.up) and not node.quarantined
+    in_step = node.me.primary or (node.repl.up and node.now() - node.repl.last_io < UNHEARD_SECONDS)
+    return any(r.slots for r in node.rows.values()) and in_step and not node.quarantined
 
 
 class HandOver:

@@ -25,7 +25,7 @@ from cachecluster.engines.client import (
     SlotState,
     StreamPosition,
 )
-from tests.simulation.engine import atomic, commands, slot_commands
+from tests.simulation.engine import atomic, commands, replication, slot_commands
 from tests.simulation.engine.network import OPERATOR, Network
 from tests.simulation.engine.node import Node, dataset, used_memory
 from tests.simulation.engine.table import Address, Row
@@ -72,6 +72,7 @@ def view_of(node: Node) -> NodeView:
         quarantined=node.quarantined,
         users=_users(tuple(node.users.values())),
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
+        replica_lag=replication.lag(node),
         good_replicas=repl.good if int(node.parameters[durability.TO_WRITE]) else None,
         migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),
         importing=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.importing.items())),

@@ -11,6 +11,7 @@ from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.engines.client import SlotState
 from tests.simulation.clock import EPOCH
+from tests.simulation.engine import replication
 from tests.simulation.engine.network import OPERATOR
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
@@ -58,6 +59,8 @@ class Watch:
         """uids of pods that a roll has deleted."""
         self.loss_accepted = False
         self.writing: dict[int, Writing] = {}
+        self.fenced: set[Node] = set()
+        """Primaries that were replaced while they lived and refused writes."""
         self.partitioned = False
         """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
         world.kubelets.on_node.append(self._started)
@@ -145,15 +148,23 @@ class Watch:
             self.world.violate("S10", f"{kind} on {node.ip}, which has never synced")
 
     def _promoting_beside(self, holder: Node, node: Node, kind: FailoverKind) -> None:
-        """A primary that lives may only be replaced by the others' votes, and if nobody here can hear it."""
+        """A primary that lives may only be replaced by the others' votes, or once it refuses writes by itself, and if
+        nobody here can hear it.
+        """
         network = self.world.network
         unheard = all(network.apart(place, holder.ip, GRACE_SECONDS) for place in (OPERATOR, node.ip))
-        if kind is FailoverKind.TAKEOVER or not unheard:
+        refuses = replication.refuses(holder) and not holder.frozen
+        if refuses:
+            self.fenced.add(holder)
+        if (kind is FailoverKind.TAKEOVER and not refuses) or not unheard:
             self.world.violate("S10", f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive")
 
     def accepted(self, node: Node, slot: int) -> None:
         """A primary has acknowledged a client's write of a slot of its own."""
         now = self.world.loop.time()
+        newer = (n for n in self.living(self.world.owner[node]) if n.me.config_epoch > node.me.config_epoch)
+        if node in self.fenced and any(slot in n.me.slots for n in newer):
+            self.world.violate("S10", f"{node.ip} takes a write of slot {slot} although it was replaced, fenced")
         before = self.writing.get(slot)
         if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
             self.writing[slot] = Writing(node, node.me.config_epoch, now)

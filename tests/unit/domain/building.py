@@ -108,6 +108,9 @@ class Node:
     parameters: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[str, Rights] = field(default_factory=dict)
     good_replicas: int | None = None
+    replica_lag: int | None = None
+    fence: str = ""
+    """What is written down on its pod."""
     generation: int = 0
     """Counts the lives of the node: a blank restart has another id."""
 
@@ -236,6 +239,7 @@ class Cluster:
             revision=node.revision,
             role_label=label,
             container=node.container or running,
+            fence=node.fence,
         )
 
     def _view(self, node: Node) -> NodeView | Unreachable:
@@ -264,6 +268,7 @@ class Cluster:
             parameters={PARAMETER: str(maxmemory(self.spec)), **node.parameters},
             users=node.users,
             good_replicas=node.good_replicas,
+            replica_lag=node.replica_lag,
         )
 
 

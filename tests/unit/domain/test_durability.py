@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
+from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import Reason
 from cachecluster.domain import durability
-from cachecluster.domain.actions import Apply, Configure, MoveSlots
+from cachecluster.domain.actions import Apply, Configure, LowerFence, MoveSlots
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.live_parameters import noted, wanted
 from cachecluster.domain.memory import maxmemory
@@ -41,7 +43,10 @@ def cluster(nodes: dict[str, str], **spec: Any) -> Cluster:
 def edited(made: Cluster, *, before: dict[str, Any], remembered: tuple[str, ...] = tuple(durability.NAMES)) -> Snapshot:
     """The ConfigMap was written for a spec with ``before``."""
     snap = made.snapshot()
-    live = as_live(live_config_map(spec_of(1, 2, **before), REF, remembered))
+    made_before = live_config_map(spec_of(1, 2, **before), REF, remembered)
+    noted_names = {names.ANNOTATION_LIVE_NAMES: " ".join(sorted({*noted(made_before), *remembered}))}
+    metadata = {**made_before["metadata"], "annotations": noted_names}
+    live = as_live({**made_before, "metadata": metadata})
     desired = live_config_map(made.spec, REF, noted(live))
     return replace(snap, desired=(desired, *snap.desired), children={**snap.children, key_of(live): live})
 
@@ -54,7 +59,10 @@ def refusing(made: Cluster) -> Cluster:
 def told(p: Plan) -> dict[str, dict[str, str]]:
     """What nodes are told, by pod."""
     return {
-        t.pod: dict(s.action.parameters) for s in p.steps if isinstance(s.action, Configure) for t in s.action.nodes
+        t.pod: dict(s.action.parameters)
+        for s in p.steps
+        if isinstance(s.action, Configure | LowerFence)
+        for t in (s.action.nodes if isinstance(s.action, Configure) else [s.action.node])
     }
 
 
@@ -64,7 +72,7 @@ def test_the_default_asks_for_nothing_and_leaves_the_file_as_it_was() -> None:
 
 
 def test_a_primary_that_nobody_reports_to_refuses_before_its_replicas_elect_another() -> None:
-    assert durability.MAX_LAG_SECONDS + 2 <= NODE_TIMEOUT_SECONDS
+    assert MAX_LAG_SECONDS + 2 <= NODE_TIMEOUT_SECONDS
 
 
 def test_every_node_is_told_at_once_and_what_they_have_is_written_down() -> None:

@@ -74,12 +74,18 @@ class Stage:
     deleting: bool = False
     taints: list[str] | None = None
     """Of the lost one's Kubernetes node; None: it is gone."""
+    fence: str | None = None
+    """What is written down on the lost one's pod; None: that is gone."""
 
-    async def get(self, _: str, kind: str, *__: str) -> dict[str, Any]:
+    async def get(self, _: str, kind: str, *args: str) -> dict[str, Any]:
         if kind == "Node":
             if self.taints is None:
                 raise NotFound("no such node")
             return {"metadata": {}, "spec": {"taints": [{"key": key} for key in self.taints]}}
+        if args[-1] == LOSS.pod:
+            if self.fence is None:
+                raise NotFound("no such pod")
+            return {"metadata": {"annotations": {names.ANNOTATION_FENCE: self.fence}}}
         going = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if self.deleting else {}
         return {"metadata": {"uid": HEIR.uid, **going}, "status": {"podIP": HEIR.ip}}
 
@@ -195,3 +201,29 @@ async def test_a_lost_election_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(heir=Heir(elected=False))
     with pytest.raises(Doubt, match="not elected"):
         await stage.promote()
+
+
+FENCED = replace(LOSS, cause=FailoverCause.FENCE_EXPIRED, unheard=True, fence="h 3 Default")
+
+
+@pytest.mark.parametrize("link", [{"up": True, "down_seconds": None, "last_io": 7}, {"down_seconds": 7}])
+async def test_s10_the_heir_of_a_fenced_primary_is_promoted_beside_it(link: dict[str, Any]) -> None:
+    stage = Stage(Heir(view(**link)), former=NodeUnreachable("no"), fence=FENCED.fence)
+    await stage.promote(replace(PROMOTE, kind=FailoverKind.TAKEOVER, lost=FENCED))
+    assert stage.heir.told == [FailoverKind.TAKEOVER]
+
+
+@pytest.mark.parametrize("fence", [None, "raising h 3 Default", "h 10 Default"])
+async def test_s10_not_once_its_fence_has_been_crossed_out(fence: str | None) -> None:
+    stage = Stage(Heir(view(down_seconds=9)), former=NodeUnreachable("no"), fence=fence)
+    with pytest.raises(Doubt, match="fence"):
+        await stage.promote(replace(PROMOTE, lost=FENCED))
+    assert not stage.heir.told
+
+
+@pytest.mark.parametrize("link", [{"up": True, "down_seconds": None, "last_io": 6}, {"down_seconds": 6}])
+async def test_s10_not_before_the_fence_has_expired(link: dict[str, Any]) -> None:
+    stage = Stage(Heir(view(**link)), former=NodeUnreachable("no"), fence=FENCED.fence)
+    with pytest.raises(Doubt, match="its link is back"):
+        await stage.promote(replace(PROMOTE, lost=FENCED))
+    assert not stage.heir.told

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from cachecluster.api.durability import DurabilityMode
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.durability import is_passing, refusal, refusing
 from cachecluster.domain.plan import Block, Verdict, Wait
@@ -11,13 +12,13 @@ from cachecluster.domain.policies.situation import Situation
 
 def explain_refused_writes(now: Situation) -> Iterator[Verdict]:
     """Whatever brings the replicas back is done by other policies; nothing is ever written in their place."""
-    if not now.topology.ever_formed:
-        return
+    if not now.topology.ever_formed or now.spec.durability_mode is DurabilityMode.DEFAULT:
+        return  # such a shard is told to do without
     for shard in refusing(now.topology):
         if is_passing(shard):
-            yield Wait(Reason.WRITES_REFUSED, refusal(shard), 0.5)
+            yield Wait(Reason.WRITES_REFUSED, refusal(shard, now.spec), 0.5)
         else:
-            yield Block(Reason.WRITES_REFUSED, refusal(shard))
+            yield Block(Reason.WRITES_REFUSED, refusal(shard, now.spec))
 
 
 POLICIES: Final = (explain_refused_writes,)

@@ -17,6 +17,8 @@ from cachecluster.domain.topology import Member, Shard
 
 FORCE_PATIENCE_SECONDS: Final = 2
 """FORCE needs votes; engines before Valkey 8.1 refuse a second vote for 2 x node timeout (engine-facts §2)."""
+EXPECTED_SECONDS: Final = 15.0
+"""By then a fence has expired, if there is one."""
 FRESH_SECONDS: Final = 3.0
 """So long after a connection has ended, what is still missing is looked for at short intervals."""
 
@@ -44,9 +46,10 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
     if kind is None:
         message = (
             f"shard {shard.index}: {lost.why}, but may go on unheard, and too few primaries answer to elect "
-            f"{heir.pod.name}. It is promoted once that process is proven to have ended"
+            f"{heir.pod.name}. It is promoted once that process is proven to have ended, or accepts no writes any more"
         )
-        return Wait(Reason.NODE_UNREACHABLE, message, 0.5)
+        age = lost.connection.seconds if lost.connection is not None else EXPECTED_SECONDS
+        return Wait(Reason.NODE_UNREACHABLE, message, 0.2 if age < EXPECTED_SECONDS else 0.5)
     action = Promote(shard.index, heir.target, kind, lost)
     return Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.why}; {heir.pod.name} has its data")
 

@@ -5,12 +5,13 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
+from cachecluster.domain import fence
 from cachecluster.domain.listing import listed
 from cachecluster.domain.plan import Block, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import InvalidSpec, ObjectKey
 
-FOREIGN_GRACE_SECONDS: Final = 15.0
+FOREIGN_GRACE_SECONDS: Final = 10.0
 """A node of ours that has just gone stays "connected" in its peers' tables for up to the node timeout and a bit."""
 
 
@@ -41,7 +42,7 @@ def stop_on_foreign_nodes(now: Situation) -> Iterator[Verdict]:
         if foreign.alive_since is None:
             continue
         age = now.snap.now - foreign.alive_since
-        if age >= FOREIGN_GRACE_SECONDS:
+        if age >= fence.timeout_seconds(now.topology) + FOREIGN_GRACE_SECONDS:
             message = (
                 f"node {foreign.node_id} at {foreign.ip} is linked to this cluster but is none of its pods: two "
                 f"clusters may have merged{_or_left_over(now)}. Nothing is changed until the link is gone; check who "

@@ -1,0 +1,88 @@
+"""The fence: a primary whose loss would leave nobody to elect another stops accepting writes by itself, soon after the
+last report of a replica. Then that replica may lead, whatever has become of it (S10 d, ADR 0021).
+
+What is written down of it is on the pod of the primary: it must be true, for nobody can ask a primary that is lost.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from cachecluster.api.durability import MAX_LAG_SECONDS, DurabilityMode
+from cachecluster.domain.durability import ENGINE_DEFAULTS, MAX_LAG, NAMES, TO_WRITE
+from cachecluster.domain.nodes import NodeView
+from cachecluster.domain.snapshot import Parameters
+from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS, Topology
+
+TIMEOUT: Final = "cluster-node-timeout"
+ASKED: Final = NAMES | {TIMEOUT}
+"""What every node is asked for the sake of this."""
+RAISED: Final[Parameters] = ((MAX_LAG, str(MAX_LAG_SECONDS)), (TO_WRITE, "1"))
+LOWERED: Final[Parameters] = tuple(sorted(ENGINE_DEFAULTS.items()))
+PATIENT_SECONDS: Final = 15.0
+"""A node timeout at which neither the heir nor another primary counts itself to a minority before the fence expires:
+who has, refuses writes for five seconds more once it has a majority again (engine-facts §2).
+"""
+HEARD_SECONDS: Final = 1
+"""A replica in step has reported within so long: it may be asked for."""
+LATE_SECONDS: Final = 3
+"""One that has not for so long is about to be missed."""
+FEW: Final = 2
+"""Of so many primaries nobody can replace one by votes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A primary has asked for a replica ever since this was written down."""
+
+    history: str
+    """Its replication id: the same process, for the next one begins another history."""
+    max_lag: int
+    mode: DurabilityMode
+    """Whose fence it is: the user's own stays up although no replica is left."""
+
+    def __str__(self) -> str:
+        return f"{self.history} {self.max_lag} {self.mode}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """None for anything else, such as one that is not up yet."""
+        words = text.split(" ")
+        if len(words) != 3 or not words[1].isdecimal() or words[2] not in set(DurabilityMode):
+            return None
+        return cls(words[0], int(words[1]), DurabilityMode(words[2]))
+
+
+def intention(record: str) -> str:
+    """What is written down before a fence is raised: whoever crosses it out keeps it from being called raised."""
+    return f"raising {record}"
+
+
+def matters(topology: Topology) -> bool:
+    """The loss of one primary leaves nobody to elect another."""
+    return 0 < len(topology.owners) <= FEW
+
+
+def is_raised(view: NodeView) -> bool:
+    """It refuses writes, or will, for want of a replica that reports."""
+    return all(view.parameters.get(name) == value for name, value in RAISED)
+
+
+def is_lowered(view: NodeView) -> bool:
+    """It asks for nobody; or that is not known."""
+    return all(view.parameters.get(name, value) == value for name, value in LOWERED)
+
+
+def is_heard(view: NodeView, within: int = HEARD_SECONDS) -> bool:
+    """A replica in step reports to it."""
+    return view.replica_lag is not None and view.replica_lag <= within
+
+
+def record_of(view: NodeView, mode: DurabilityMode) -> str:
+    """What is to be written down once its fence is up."""
+    return str(Record(view.replication_id, MAX_LAG_SECONDS, mode))
+
+
+def timeout_seconds(topology: Topology) -> float:
+    """What the nodes' timeout should be."""
+    patient = matters(topology) and any(s.expected > 1 for s in topology.shards)
+    return PATIENT_SECONDS if patient else NODE_TIMEOUT_SECONDS
