@@ -132,7 +132,7 @@ async def test_s5_primary_with_an_old_snapshot_is_quarantined_while_its_replica_
     await until(sync_was_refused, f"the replica tried and was refused\n{replica.log_end()}")
     assert int((await replica.call("INFO", "keyspace")).split("keys=")[1].split(",")[0]) == 50
     # The operator found that this node's data is to be used after all.
-    for user in ("default", "cachecluster-replication"):
+    for user in ("default", "cachecluster-replication-0"):
         await primary.call("ACL", "SETUSER", user, "on")
     await follows(replica, primary)
     await until(lambda: is_ready(primary), "ready after its release")

@@ -142,8 +142,8 @@ class NodeClient(Protocol):
         """
         ...
 
-    async def release(self) -> None:
-        """Switch the application and replication users on again: the end of a quarantine (S5)."""
+    async def release(self, shard: int) -> None:
+        """Switch the application and that shard's replication on again: the end of a quarantine (S5)."""
         ...
 
     async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
