@@ -5,6 +5,7 @@ from typing import Final
 
 import pytest
 
+from cachecluster.api import names
 from cachecluster.domain.slots import SlotSet
 from cachecluster.engines import valkey
 from cachecluster.engines.client import NodeError, NodeRefused
@@ -92,6 +93,17 @@ async def test_a_job_can_be_called_off_and_loses_nothing(fleet: Nodes) -> None:
         await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
     assert [job.state for job in await source.migrations()] == ["cancelled"]
     assert await shop.stored() == values
+
+
+@able
+async def test_s3_a_source_may_copy_nothing_where_it_hands_slots_over(fleet: Nodes) -> None:
+    shop = await shop_of(fleet)
+    user = names.user_of(names.USER_REPLICATION, 0)
+    assert user not in (await (await fleet.client(fleet.cluster["n1"])).view()).users
+    await shop.move(SOME, 0, 1)
+    for command in (("PSYNC", "?", "-1"), ("SYNC",), ("GET", "k")):
+        answer = await as_operator(fleet.cluster["n1"], "ACL", "DRYRUN", user, *command)
+        assert b"has no permissions" in answer
 
 
 @able

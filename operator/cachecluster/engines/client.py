@@ -138,7 +138,7 @@ class NodeClient(Protocol):
 
     async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
         """ACL SETUSER: each user has exactly these rights afterwards, or those of before if the engine refuses them.
-        Whether it is on, and its open connections, stay as they are.
+        Whether it is on, unless the rules say so, and its open connections stay as they are.
         """
         ...
 

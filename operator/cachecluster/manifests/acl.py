@@ -112,7 +112,7 @@ def quarantine_file(version: EngineVersion, auth: AuthMode, passwords: Passwords
 
 
 def migration_guest(passwords: Passwords) -> tuple[str, ...]:
-    """Rules of another shard's replication user where that shard's slots come in atomically: it copies nothing."""
+    """Rules of another shard's replication user where slots of that shard come in atomically: it copies nothing."""
     return ("on", _hash(passwords.replication), *_MIGRATION_GUEST)
 
 

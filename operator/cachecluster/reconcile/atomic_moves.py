@@ -32,9 +32,9 @@ async def is_possible(source: End, destination: End) -> bool:
 
 
 async def admit(source: End, destination: End, passwords: Passwords) -> None:
-    """Let the source in at the destination: it logs in as its own shard's user, which no other shard knows (ADR 0022).
+    """Let the source in at the destination: it logs in as its own shard's user, whom no other shard knows (ADR 0022).
 
-    What that may do there copies nothing. It is forgotten with the destination's process.
+    There it may copy nothing, and is known for as long as the process runs.
     """
     if source.target.shard != destination.target.shard:
         user = names.user_of(names.USER_REPLICATION, source.target.shard)
