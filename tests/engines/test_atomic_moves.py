@@ -107,6 +107,23 @@ async def test_s3_a_source_may_copy_nothing_where_it_hands_slots_over(fleet: Nod
 
 
 @able
+@pytest.mark.parametrize("less", ["-select", "-@write", "resetkeys", "-cluster|syncslots"])
+async def test_with_any_right_less_a_source_hands_nothing_over(fleet: Nodes, less: str) -> None:
+    shop = await shop_of(fleet)
+    values = keys_of(SOME, 5)
+    await shop.fill(values)
+
+    async def hook(_: int, what: str, done: bool) -> None:
+        if not done:
+            user = names.user_of(names.USER_REPLICATION, 0)
+            await as_operator(fleet.cluster["n1"], "ACL", "SETUSER", user, less)
+
+    with pytest.raises(NodeRefused, match="did not move"):
+        await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
+    assert await shop.stored() == values
+
+
+@able
 async def test_a_failure_is_told_in_the_engines_words_and_the_third_ends_the_attempts(fleet: Nodes) -> None:
     shop = await shop_of(fleet)
     values = keys_of(SOME, 50)

@@ -82,7 +82,7 @@ _REPLICATION: Final = (
 )
 _ATOMIC_MIGRATION: Final = ("~*", "+cluster|syncslots", "+@write")
 """Atomic slot migration runs as the source's replication user (engine-facts §1.5)."""
-_MIGRATION_GUEST: Final = ("resetchannels", "-@all", "+ping", "+replconf", "+select", *_ATOMIC_MIGRATION)
+_MIGRATION_GUEST: Final = ("resetchannels", "-@all", "+select", *_ATOMIC_MIGRATION)
 _NODE: Final = (
     "resetchannels",
     "-@all",
