@@ -191,11 +191,11 @@ async def test_s5_release_ends_a_quarantine_and_half_a_release_does_not(fleet: N
     assert (await client.view()).quarantined
     with pytest.raises(exceptions.AuthenticationError):
         await node.call("GET", "key")
-    operator = ("ACL", "SETUSER", names.USER_REPLICATION, "on")
+    operator = ("ACL", "SETUSER", names.user_of(names.USER_REPLICATION, 0), "on")
     await as_operator(node, *operator)
     assert (await client.view()).quarantined, "the application is still off"
-    await client.release()
-    await client.release()
+    await client.release(0)
+    await client.release(0)
     assert not (await client.view()).quarantined
     assert await node.call("PING") == "PONG"
 

@@ -67,6 +67,7 @@ ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 
 USER_OPERATOR: Final = "cachecluster-operator"
 USER_REPLICATION: Final = "cachecluster-replication"
+"""In the mounted files; on a node it has the name of its shard's (``user_of``)."""
 USER_NODE: Final = "cachecluster-node"
 """For the pod's own scripts: probes, the start guard, the hand-over before termination."""
 USER_APPLICATION: Final = "default"
@@ -112,6 +113,11 @@ def system_secret(cluster: str) -> str:
 def acl_secret(cluster: str) -> str:
     """What the pods mount: hashed users and the replication credentials."""
     return f"{cluster}-acl"
+
+
+def user_of(user: str, shard: int) -> str:
+    """What a user is called on the nodes of a shard: replication's is each shard's own (ADR 0022)."""
+    return f"{user}-{shard}" if user == USER_REPLICATION else user
 
 
 def users_file(version: str) -> str:

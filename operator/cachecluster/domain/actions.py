@@ -20,6 +20,7 @@ class Target:
     uid: str
     ip: str
     node_id: NodeId
+    shard: int
 
 
 class FailoverKind(StrEnum):
@@ -248,7 +249,10 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class SetUsers:
-    """Give users of running nodes the rights of their release family; a user that is off stays off."""
+    """Give users of running nodes the rights of their release family; a user that is off stays off.
+
+    They are named as in the mounted files.
+    """
 
     disruptive: ClassVar[bool] = False
     nodes: tuple[Target, ...]

@@ -36,7 +36,7 @@ class Member:
         """Identity for an action; raises ValueError for a node that did not answer."""
         if self.node is None or self.pod.ip is None:
             raise ValueError(f"{self.pod.name} has not answered")
-        return Target(self.pod.name, self.pod.uid, self.pod.ip, self.node.node_id)
+        return Target(self.pod.name, self.pod.uid, self.pod.ip, self.node.node_id, self.pod.shard)
 
     @property
     def serving(self) -> bool:

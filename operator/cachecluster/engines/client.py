@@ -138,12 +138,12 @@ class NodeClient(Protocol):
 
     async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
         """ACL SETUSER: each user has exactly these rights afterwards, or those of before if the engine refuses them.
-        Whether it is on, and its open connections, stay as they are.
+        Whether it is on, unless the rules say so, and its open connections stay as they are.
         """
         ...
 
-    async def release(self) -> None:
-        """Switch the application and replication users on again: the end of a quarantine (S5)."""
+    async def release(self, shard: int) -> None:
+        """Switch the application and that shard's replication on again: the end of a quarantine (S5)."""
         ...
 
     async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:

@@ -12,8 +12,6 @@ from cachecluster.engines.client import SlotMigration, StreamPosition
 
 PERCENT_STEP: Final = 5
 RECEIVED_STEP: Final = 64 * 2**20
-QUARANTINED: Final = (names.USER_REPLICATION, names.USER_APPLICATION)
-"""Users that are off in quarantine (S5)."""
 NO_HISTORY: Final = "0" * 40
 """master_replid2 of a node that continues no other history (INFO replication)."""
 
@@ -139,12 +137,16 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         max_memory=int(fields.get("maxmemory", 0)),
         good_replicas=int(fields["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in fields else None,
         dataset_bytes=int(fields.get("used_memory_dataset", 0)),
-        quarantined=any(name in rights and not rights[name].is_on for name in QUARANTINED),
+        quarantined=any(not found.is_on for user, found in rights.items() if _closed_in_quarantine(user)),
         users=rights,
         peers=table,
         migrating=migrating,
         importing=importing,
     )
+
+
+def _closed_in_quarantine(user: str) -> bool:
+    return user == names.USER_APPLICATION or user.startswith(names.USER_REPLICATION)
 
 
 def _own_id(table: Iterable[Peer]) -> NodeId:

@@ -217,9 +217,9 @@ class ValkeyClient:
         """See NodeClient. The engine hides the rules from its slow log and from MONITOR."""
         await self._pipeline(*(("ACL", "SETUSER", user, *_NOTHING, *words) for user, words in rules.items()))
 
-    async def release(self) -> None:
+    async def release(self, shard: int) -> None:
         """See NodeClient. The application's user comes last: replicas attach first."""
-        users = (names.USER_REPLICATION, names.USER_APPLICATION)
+        users = (names.user_of(names.USER_REPLICATION, shard), names.USER_APPLICATION)
         await self._pipeline(*(("ACL", "SETUSER", user, "on") for user in users))
 
     async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:

@@ -101,7 +101,7 @@ class Detector:
             view = snap.view(pod.name)
             if view is None or pod.ip is None:
                 continue
-            target = Target(pod.name, pod.uid, pod.ip, view.node_id)
+            target = Target(pod.name, pod.uid, pod.ip, view.node_id, pod.shard)
             known = self._wires.get(target.node_id)
             if known is not None and known.target == target:
                 continue

@@ -81,6 +81,8 @@ class Node:
     users: dict[str, str] = field(default_factory=dict)
     """Lines of ACL LIST by user; who is off is a matter of ``quarantined``. Empty: nobody is asked for a password."""
     quarantined: bool = False
+    primary_user: str = ""
+    """As whom it asks others for their data or hands them slots."""
     replication_password: str | None = None
     on_discard: Callable[["Node", dict[int, tuple[str, ...]], str], None] | None = None
     """Told which data this node gives up, and why."""
@@ -146,6 +148,11 @@ class Node:
     def password_of(self, user: str) -> str:
         """SHA-256 of the user's password; empty: none is asked for."""
         return next((word[1:] for word in self.users.get(user, "").split() if word.startswith("#")), "")
+
+    def lets(self, other: "Node", right: str) -> bool:
+        """Whether the other node, which logs in as its ``primary_user``, may do something here."""
+        words = self.users.get(other.primary_user, "").split()
+        return not self.users or {f"#{other.replication_password}", right} <= set(words)
 
     @property
     def epoch(self) -> int:

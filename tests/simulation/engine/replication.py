@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from cachecluster.api import names
 from cachecluster.domain import durability
 from cachecluster.domain.nodes import NodeId
 from tests.simulation.engine.disk import Dump
@@ -204,7 +203,7 @@ def _connect(node: "Node", attempt: int) -> None:
     if not node.alive or node.me.primary or repl.primary is not None or repl.attempt != attempt:
         return
     primary = node.network.listener(node.ip, repl.primary_ip)
-    if primary is None or primary is node or primary.quarantined or not _accepted(primary, node):
+    if primary is None or primary is node or primary.quarantined or not primary.lets(node, "+psync"):
         return
     if not primary.me.primary and not primary.repl.up:
         return
@@ -215,10 +214,6 @@ def _connect(node: "Node", attempt: int) -> None:
     else:
         repl.syncing, repl.sync_began = True, node.now()
         node.network.clock.later(node.config.sync_seconds * (0.5 + node.chance.random()), _full, node, repl.attempt)
-
-
-def _accepted(primary: "Node", replica: "Node") -> bool:
-    return not primary.users or primary.password_of(names.USER_REPLICATION) == replica.replication_password
 
 
 def _continues(node: "Node", primary: "Node") -> bool:

@@ -194,8 +194,8 @@ class Client:
         """ACL SETUSER."""
         await self._command("set_users", commands.Rules(rules))
 
-    async def release(self) -> None:
-        """Switch the application and replication users on again."""
+    async def release(self, shard: int) -> None:
+        """Switch the application and the shard's replication on again."""
         await self._command("release")
 
     async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:

@@ -24,8 +24,8 @@ from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from tests.unit.domain.building import REF, formed
 
-HUNG = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"))
-KEEPER = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"))
+HUNG = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"), 0)
+KEEPER = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"), 0)
 
 
 def keeper(*, heard: float = 12, **changes: Any) -> NodeView:

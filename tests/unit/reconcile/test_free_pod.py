@@ -20,7 +20,7 @@ from cachecluster.reconcile.dependencies import Dependencies
 from tests.unit.domain.building import REF, formed
 
 POD, UID, IP = "cart-0-1", "uid-cart-0-1", "10.0.0.1"
-KEEPER = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"))
+KEEPER = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"), 0)
 
 
 def keeper(*, heard: float = 100, **changes: Any) -> NodeView:

@@ -71,7 +71,7 @@ class Stage:
 def target(name: str) -> Target:
     pod, view = next(p for p in SNAP.pods if p.name == name), SNAP.view(name)
     assert view is not None
-    return Target(name, pod.uid, str(pod.ip), view.node_id)
+    return Target(name, pod.uid, str(pod.ip), view.node_id, pod.shard)
 
 
 async def test_owners_of_slots_meet_the_others_again_once_they_are_known() -> None:
