@@ -72,8 +72,12 @@ class Faults(Protocol):
         """What the nodes send is late or lost within the block: by tc netem, or a narrow wire without that."""
         ...
 
+    def small_disk(self, node: str, pod_uid: str) -> None:
+        """Give a pod's volume a disk of 32 MiB to itself: for containers that start later, until the pod ends."""
+        ...
+
     def full_disk(self, node: str, pod_uid: str) -> AbstractContextManager[None]:
-        """A pod's volume has no byte left within the block, from the next restart of its container on."""
+        """That disk has no byte left within the block."""
         ...
 
     def next_address(self, node: str, address: str) -> None:

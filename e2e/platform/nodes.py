@@ -11,7 +11,6 @@ DELAY: Final = "tc qdisc replace dev eth0 root netem delay 150ms 50ms loss 1%"
 NARROW: Final = "tc qdisc replace dev eth0 root tbf rate 1mbit burst 4kb latency 2s"
 """Where the kernel has no netem: packets queue up, and the longer the more is said."""
 DISK: Final = "32m"
-LARGER_DISK: Final = "256m"
 ALLOCATOR: Final = "last_reserved_ip.0"
 """Where the CNI plugin host-local notes what it has given last: it goes on from there."""
 
@@ -46,25 +45,30 @@ class NodeShell(ABC):
                 mending.callback(self.on_node, node, "tc qdisc del dev eth0 root")
             yield
 
-    @contextmanager
-    def full_disk(self, node: str, pod_uid: str) -> Iterator[None]:
-        """A small file system with a copy of the volume's content takes its place, and a ballast fills it.
-
-        The engine sees it once its container has been restarted, which is the caller's part.
-        """
-        volume = f"volume=$(echo /var/lib/kubelet/pods/{pod_uid}/volumes/kubernetes.io~*/*pvc-*)"
+    def small_disk(self, node: str, pod_uid: str) -> None:
+        """A small file system with a copy of the content, mounted where the kubelet has mounted the volume."""
         self.on_node(
             node,
-            f"set -e; {volume}; copy=$(mktemp -d); mount -t tmpfs -o size={DISK},mode=0777 disk $copy; "
-            'cp -a "$volume/." $copy; mount --bind $copy "$volume"; umount $copy; rmdir $copy; '
-            '! dd if=/dev/zero of="$volume/ballast" bs=64k 2>/dev/null',
+            f"set -e; {_volume(pod_uid)}; copy=$(mktemp -d); mount -t tmpfs -o size={DISK},mode=0777 disk $copy; "
+            'cp -a "$volume/." $copy; mount --bind $copy "$volume"; umount $copy; rmdir $copy',
         )
+
+    @contextmanager
+    def full_disk(self, node: str, pod_uid: str) -> Iterator[None]:
+        """A ballast beside the data."""
+        ballast = f'{_volume(pod_uid)}; ballast="$volume/ballast"'
+        self.on_node(node, f'{ballast}; ! dd if=/dev/zero of="$ballast" bs=4k 2>/dev/null')
         try:
             yield
         finally:
-            self.on_node(node, f'{volume}; rm "$volume/ballast"; mount -o remount,size={LARGER_DISK} "$volume"')
+            self.on_node(node, f'{ballast}; rm "$ballast"')
 
     def next_address(self, node: str, address: str) -> None:
         """By what the CNI plugin notes; the address has to be free."""
         start, _, last = address.rpartition(".")
         self.on_node(node, f"echo {start}.{int(last) - 1} > {self.address_book(node)}/{ALLOCATOR}")
+
+
+def _volume(pod_uid: str) -> str:
+    """Shell words that find a pod's only persistent volume on its node."""
+    return f"volume=$(echo /var/lib/kubelet/pods/{pod_uid}/volumes/kubernetes.io~*/pvc-*)"
