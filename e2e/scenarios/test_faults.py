@@ -4,21 +4,26 @@ It is whole again afterwards, and no more is lost than docs/durability.md says. 
 three shards; `--fault-rounds N` (`make faults`) plays the matrix of sizes, with and without volumes, N times.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
+from redis.crc import key_slot
 
 from e2e import client
-from e2e.cluster import Cluster, Member, small_spec
-from e2e.faults import Case, Stage, matrix, sample, set_up
+from e2e.cluster import SLOTS, Cluster, Member, small_spec
+from e2e.faults import Case, Reach, Stage, matrix, sample, set_up
 from e2e.install import Installation
 from e2e.kube import Kube, Obj
 from e2e.namespaces import namespace
 from e2e.platform import Faults
+from e2e.slots import SlotWatch
 
 pytestmark = pytest.mark.alone
 
 KEYS = 300
+KEYS_PER_SLOT = 50
+"""So that slots are still on the move when the second node dies."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,7 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cases = list(matrix(rounds) if rounds else sample())
         shapes = [(case.shards, case.volumes) for case in cases]
         metafunc.parametrize(
-            ("stage", "case"), zip(shapes, cases, strict=True), ids=[c.id for c in cases], indirect=["stage"]
+            ("stage", "case"), list(zip(shapes, cases, strict=True)), ids=[c.id for c in cases], indirect=["stage"]
         )
 
 
@@ -63,6 +68,39 @@ def test_fault_costs_no_more_than_is_written(stage: Stage, case: Case) -> None:
         history.assert_nothing_lost()
 
 
+def test_f5_source_and_target_of_moving_slots_die_and_every_key_arrives(
+    installation: Installation, kube: Kube, faults: Faults, here: str
+) -> None:
+    cart = Cluster(kube, here, "cart")
+    cart.apply(small_spec(2, 1))
+    cart.until_whole()
+    application = client.start(kube, installation.image, here, cart.name)
+    application.seed(KEYS_PER_SLOT)
+    slots = SlotWatch(kube, here, cart.name, installation.image)
+    with slots.watching():
+        cart.edit({"topology": {"shards": 3}})
+        cart.until("slots have begun to move", lambda: slots.moved() > 0)
+        for shard in (0, 2):
+            victim = cart.primary_of(shard)
+            assert cart.read()["status"].get("resharding"), "all slots have arrived already"
+            faults.kill_container(here, victim.name, "engine")
+            cart.until("another leads", lambda v=victim: cart.primary_of(v.shard).name != v.name)  # type: ignore[misc]
+        cart.until_whole()
+    cart.assert_even(3)
+    assert application.seeded(KEYS_PER_SLOT) == SLOTS * KEYS_PER_SLOT
+
+
+@pytest.mark.parametrize("stage", [(3, False)], indirect=True)
+def test_f13_a_node_that_leads_no_more_sends_writers_to_the_one_that_does(stage: Stage) -> None:
+    former = stage.victim(Reach.PROCESS)
+    successor = stage.hand_over(next(m for m in stage.cart.members() if m.shard == former.shard and m != former))
+    [slots] = stage.slots_within(successor, Reach.PROCESS)
+    key = key_in(slots)
+    assert stage.shopper.ask("write-to", successor.ip, key) == "True"
+    assert stage.shopper.ask("write-to", former.ip, key).startswith("MovedError")
+    assert stage.shopper.ask("write", "40", "endpoint") == 40
+
+
 @pytest.mark.parametrize("stage", [(3, True)], indirect=True)
 def test_f1_every_pod_is_replaced_at_once_and_nothing_is_lost(stage: Stage, kube: Kube) -> None:
     cart = stage.cart
@@ -80,6 +118,13 @@ def test_f1_every_pod_is_replaced_at_once_and_nothing_is_lost(stage: Stage, kube
     assert stage.shopper.count(KEYS, "f1") == KEYS
     assert not {m.ip for m in cart.members()} & {m.ip for m in before.values()}, "a pod has its old address"
     assert nodes_of(stage.shopper) == ids, "they came back as others"
+
+
+def key_in(slots: str) -> str:
+    """A key whose slot is in a range such as 0-5460."""
+    first, last = map(int, slots.split("-"))
+    names = (f"endpoint-{n}" for n in itertools.count())
+    return next(name for name in names if first <= key_slot(name.encode()) <= last)
 
 
 def all_new(cart: Cluster, before: dict[str, Member]) -> bool:
