@@ -6,6 +6,7 @@ three shards; `--fault-rounds N` (`make faults`) plays the matrix of sizes, with
 
 import itertools
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from redis.crc import key_slot
@@ -26,12 +27,18 @@ KEYS_PER_SLOT = 50
 """So that slots are still on the move when the second node dies."""
 
 
+@cache
+def shape(shards: int, volumes: bool) -> tuple[int, bool]:
+    """Of a cluster. Scenarios share one fixture only if its parameter is the very same object."""
+    return shards, volumes
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Cases in the order in which they share clusters."""
     if "case" in metafunc.fixturenames:
         rounds: int = metafunc.config.getoption("--fault-rounds")
         cases = list(matrix(rounds) if rounds else sample())
-        shapes = [(case.shards, case.volumes) for case in cases]
+        shapes = [shape(case.shards, case.volumes) for case in cases]
         metafunc.parametrize(
             ("stage", "case"), list(zip(shapes, cases, strict=True)), ids=[c.id for c in cases], indirect=["stage"]
         )
@@ -90,7 +97,7 @@ def test_f5_source_and_target_of_moving_slots_die_and_every_key_arrives(
     assert application.seeded(KEYS_PER_SLOT) == SLOTS * KEYS_PER_SLOT
 
 
-@pytest.mark.parametrize("stage", [(3, False)], indirect=True)
+@pytest.mark.parametrize("stage", [shape(3, True)], indirect=True, ids=["3-shards-volumes"])
 def test_f13_a_node_that_leads_no_more_sends_writers_to_the_one_that_does(stage: Stage) -> None:
     former = stage.victim(Reach.PROCESS)
     successor = stage.hand_over(next(m for m in stage.cart.members() if m.shard == former.shard and m != former))
@@ -101,7 +108,7 @@ def test_f13_a_node_that_leads_no_more_sends_writers_to_the_one_that_does(stage:
     assert stage.shopper.ask("write", "40", "endpoint") == 40
 
 
-@pytest.mark.parametrize("stage", [(3, True)], indirect=True)
+@pytest.mark.parametrize("stage", [shape(3, True)], indirect=True, ids=["3-shards-volumes"])
 def test_f1_every_pod_is_replaced_at_once_and_nothing_is_lost(stage: Stage, kube: Kube) -> None:
     cart = stage.cart
     stage.shopper.write(KEYS, "f1")
@@ -133,7 +140,7 @@ def all_new(cart: Cluster, before: dict[str, Member]) -> bool:
     return now.keys() == before.keys() and all(now[name].uid != before[name].uid and now[name].ip for name in now)
 
 
-@pytest.mark.parametrize("stage", [(3, True)], indirect=True)
+@pytest.mark.parametrize("stage", [shape(3, True)], indirect=True, ids=["3-shards-volumes"])
 def test_f2_two_clusters_whose_pods_swap_addresses_stay_two(
     installation: Installation, stage: Stage, kube: Kube, here: str
 ) -> None:
