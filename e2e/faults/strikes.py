@@ -17,8 +17,8 @@ from e2e.leadership import Leadership
 from e2e.platform import Direction
 
 ENGINE: Final = "engine"
-CRASHES: Final = 3
-HOLD_SECONDS: Final = 10.0
+CRASHES: Final = 2
+HOLD_SECONDS: Final = 8.0
 """Longer than any time-out by which a node of the cluster is given up."""
 
 

@@ -1,7 +1,7 @@
 """Every class of faults strikes one cluster after the other while applications in every zone write to it.
 
-It is whole again afterwards, and no more is lost than docs/durability.md says. `make test` plays every class with
-three shards; `--fault-rounds N` (`make faults`) plays the matrix of sizes, with and without volumes, N times.
+It is whole again afterwards, and no more is lost than docs/durability.md says. `make test` plays most of them
+with three shards; `--fault-rounds N` (`make faults`) plays the matrix of sizes, with and without volumes, N times.
 """
 
 import itertools
