@@ -8,15 +8,13 @@ from pydantic import Field, computed_field
 from cachecluster.api import names
 from cachecluster.api.conditions import Condition
 from cachecluster.api.reasons import FailoverCause, Promoter
+from cachecluster.api.recovery import DataLoss, Moment
 from cachecluster.api.rules import Model
 
 REQUEST_LENGTH: Final = 512
 """Characters of a request that the status can confirm; a pod's name takes at most 253 of them."""
 FAILOVERS_KEPT: Final = 10
 """So many of the last ones are told."""
-
-Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-"""RFC 3339, UTC."""
 
 
 def _list_map(key: str) -> dict[str, Any]:
@@ -212,6 +210,12 @@ class CacheClusterStatus(Model):
         "first: by the operator, or by the nodes themselves as far as the operator was there to see it. Switches with "
         "the old primary's consent do not show here.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+    data_loss: DataLoss | None = Field(
+        default=None,
+        description="Slots of which every copy is gone, or was within the last day; absent: none. The condition "
+        "DataLoss says what to do.",
     )
 
     resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")
