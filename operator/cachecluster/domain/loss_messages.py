@@ -32,9 +32,9 @@ def _shortened(text: str, length: int) -> str:
 def demand(snap: Snapshot, incident: Incident) -> str:
     """That somebody has to decide: what is lost, how it may come back, and the command that gives it up."""
     return (
-        f"{news(incident.told())} since {incident.since}: their pods hold nothing of it. They have no owner, and all "
-        f"other slots are served. {_other_request(snap, incident)}{_way_back(snap)} To give the data up and start "
-        f"empty: {approval_command(snap.ref, incident.id)}"
+        f"{news(incident.told())} since {incident.since}. These slots stay without an owner, the others are not "
+        f"affected. {_other_request(snap, incident)}{_way_back(snap)} To give the data up and start empty: "
+        f"{approval_command(snap.ref, incident.id)}"
     )
 
 
