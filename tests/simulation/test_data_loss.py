@@ -3,6 +3,7 @@ whatever happens to the operator; data that comes back needs no approval."""
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -209,19 +210,46 @@ def test_data_that_comes_back_ends_the_wait_without_approval(world: World, shard
     assert not world.watch.losses
 
 
+def given_up(world: World, running: Running, *shards: int) -> dict[str, Disk]:
+    """Volumes of shards that have started empty since, with somebody's leave."""
+    volumes = take_volumes(world, *shards)
+    world.until(lambda: len(told(running).get("shards", ())) == len(shards), "all of it is found", 60)
+    kept = {t for b in world.boxes("cart") if b.key.name not in volumes for t in _tokens(b.disk)}
+    world.history.lost |= {t for disk in volumes.values() for t in _tokens(disk)} - kept
+    approve(running)
+    running.recovers(120)
+    return volumes
+
+
 def test_s2_data_that_comes_back_after_it_was_given_up_does_not_replace_what_was_written_since(world: World) -> None:
     world.kubelets.reuse_addresses = False
     running = Running(world, **STORED)
-    volumes = take_volumes(world, 0)
-    until(running, "WaitingForApproval")
-    lost = {t for disk in volumes.values() for t in _tokens(disk)}
-    world.history.lost |= lost - {t for b in members(world, 1, 2) for t in _tokens(b.disk)}
-    approve(running)
-    running.recovers(120)
-    for pod in sorted(volumes):  # one at a time, as each has to follow by then
-        bring_back(world, {pod: volumes[pod]})
+    for pod, disk in sorted(given_up(world, running, 0).items()):
+        bring_back(world, {pod: disk})
         world.wait(20)
         running.recovers(180)
+    assert not world.watch.losses
+
+
+@pytest.mark.parametrize("epoch", [1, 40], ids=["older", "newer"])
+def test_s2_nor_does_it_after_everything_had_been_lost(world: World, epoch: int) -> None:
+    """What was before and what came after have not heard of each other, and compare their epochs in vain."""
+    world.kubelets.reuse_addresses = False
+    running = Running(world, **STORED)
+    pod = world.primary(0).key.name
+    disk = given_up(world, running, 0, 1, 2)[pod]
+    assert disk.nodes_conf is not None
+    mine = replace(disk.nodes_conf.mine, config_epoch=epoch)
+    rows = (mine, *(row for row in disk.nodes_conf.rows if row is not disk.nodes_conf.mine))
+    disk.nodes_conf = replace(disk.nodes_conf, rows=rows, current_epoch=max(epoch, disk.nodes_conf.current_epoch))
+    bring_back(world, {pod: disk})
+    world.wait(60)
+    if epoch > 1:
+        assert "it stays as it is" in str(world.cluster(running.ref)["status"]["message"])
+        assert served(world, running, 0)
+        world.store.remove(Key("PersistentVolumeClaim", NAMESPACE, f"{names.DATA_VOLUME}-{pod}"))
+        world.store.delete(Key("Pod", NAMESPACE, pod))
+    running.recovers(180)
     assert not world.watch.losses
 
 

@@ -5,7 +5,7 @@ is done about it is done only once the status says so.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
@@ -77,11 +77,15 @@ def open_incident(snap: Snapshot, topology: Topology) -> Incident | None:
     standing = [s for s in before.shards if s.slots & topology.uncovered] if before is not None else []
     if not standing and not lost:
         return None
-    if before is None or not _is_known(before, topology, lost):
-        return _new(snap, topology, [replace(s, successor=None) for s in standing], lost, before)
+    if before is None:
+        return _new(snap, topology, (), lost, None)
+    anew = _lost_anew(before, topology, lost)
+    if anew:
+        return _new(snap, topology, [s for s in standing if s.shard not in anew], lost, before)
     given_up = _is_given_up(snap, before)
-    shards = before.shards if given_up else tuple(standing)  # what has come back has to be lost anew
-    same = replace(before, given_up=given_up, shards=shards)
+    # What has come back leaves it, and would have to be lost anew; who has got slots is remembered until the end.
+    shards = (s for s in before.shards if s in standing or (given_up and s.successor is not None))
+    same = replace(before, given_up=given_up, shards=tuple(shards))
     return _settled(snap, topology, same, lost)
 
 
@@ -92,11 +96,8 @@ def settled_successors(snap: Snapshot, incident: Incident) -> Mapping[str, NodeI
     out for the next, however often the operator is interrupted.
     """
     noted = incident_in(snap)
-    return noted.successors if noted is not None and noted.given_up and _is_noted(noted, incident) else {}
-
-
-def _is_noted(noted: Incident, incident: Incident) -> bool:
-    return noted.id == incident.id and incident.given_up
+    same = noted is not None and noted.id == incident.id and noted.given_up and incident.given_up
+    return noted.successors if noted is not None and same else {}
 
 
 def data_loss_status(snap: Snapshot, topology: Topology, incident: Incident | None) -> DataLoss | None:
@@ -151,13 +152,16 @@ def _listed(snap: Snapshot) -> SlotSet:
     return union(peer.slots for view in views for peer in view.peers)
 
 
-def _is_known(before: Incident, topology: Topology, lost: Mapping[str, SlotSet]) -> bool:
-    """Nothing is lost beyond it, and whom its slots were settled on has not had and lost them meanwhile."""
-    shards = {s.name: s for s in topology.shards}
-    return all(
-        not slots - before.of(name) and before.successors.get(name) in {None, *_candidates(shards[name])}
+def _lost_anew(before: Incident, topology: Topology, lost: Mapping[str, SlotSet]) -> set[str]:
+    """Shards that the incident does not cover: more of them is lost, or whom their slots were settled on has had and
+    lost them meanwhile.
+    """
+    candidates = {s.name: {None, *_candidates(s)} for s in topology.shards if s.name in lost}
+    return {
+        name
         for name, slots in lost.items()
-    )
+        if slots - before.of(name) or before.successors.get(name) not in candidates[name]
+    }
 
 
 def _candidates(shard: Shard) -> Collection[NodeId]:
@@ -169,11 +173,11 @@ def _candidates(shard: Shard) -> Collection[NodeId]:
 def _new(
     snap: Snapshot,
     topology: Topology,
-    standing: list[LostSlots],
+    standing: Sequence[LostSlots],
     lost: Mapping[str, SlotSet],
     before: Incident | None,
 ) -> Incident:
-    """Its id is one that nobody can have approved yet."""
+    """With what is still ``standing`` of the one before. Its id is one that nobody can have approved yet."""
     slots = {s.shard: s.slots for s in standing}
     slots |= {name: slots.get(name, NO_SLOTS) | more for name, more in lost.items()}
     ordered = [LostSlots(s.name, slots[s.name]) for s in topology.shards if s.name in slots]

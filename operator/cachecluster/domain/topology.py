@@ -143,6 +143,8 @@ class Topology:
     owners: Mapping[NodeId, SlotSet]
     """Who owns which slots, by the newest configuration epoch that anybody reports."""
     epochs: Mapping[NodeId, int]
+    outsiders: frozenset[NodeId] = frozenset()
+    """Nodes that have come back with data whose slots have started empty without them, and would take these away."""
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
@@ -185,7 +187,8 @@ def _lists(view: NodeView, owners: Mapping[NodeId, SlotSet]) -> bool:
 
 def observe(snap: Snapshot) -> Topology:
     """Put the views together. Pure; what did not answer stays unknown."""
-    owners, epochs = _owners(snap)
+    outsiders = _outsiders(snap)
+    owners, epochs = _owners(snap, outsiders)
     layout = layout_of(snap)
     planned = dict(zip(layout.wanted, share(len(layout.wanted)), strict=True)) if layout.wanted else {}
     annotated = {index: _formed(snap, names.shard_name(snap.ref.name, index)) for index in layout.members}
@@ -218,7 +221,7 @@ def observe(snap: Snapshot) -> Topology:
             newcomer=_newcomer(members) if index in layout.wanted and not (primary or slots) else None,
         )
         shards.append(shard)
-    return Topology(tuple(shards), owners, epochs)
+    return Topology(tuple(shards), owners, epochs, outsiders)
 
 
 def _members_by_shard(snap: Snapshot, zone_key: str) -> dict[int, list[Member]]:
@@ -254,13 +257,31 @@ def _formed(snap: Snapshot, shard: str) -> SlotSet:
     return SlotSet.parse(formed_slots(snap.children, shard))
 
 
-def _owners(snap: Snapshot) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:
+def _outsiders(snap: Snapshot) -> frozenset[NodeId]:
+    """Closed nodes with slots that somebody serves who has never heard of them, by an epoch that is no newer.
+
+    The whole cluster was lost and has started empty (S2): epochs of before and after tell nothing of each other. Who
+    takes over from a node that it knows has a newer epoch than that.
+    """
+    views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.peers and v.myself.slots]
+    closed, leading = [v for v in views if v.quarantined], [v for v in views if v.leads]
+    return frozenset(
+        old.node_id
+        for old in closed
+        for new in leading
+        if old.myself.slots & new.myself.slots
+        and new.peer(old.node_id) is None
+        and old.myself.config_epoch >= new.myself.config_epoch
+    )
+
+
+def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:
     """Each node speaks for itself; for the silent ones the newest reports count. A newer epoch wins a slot.
 
     Reports of one epoch add up: slots come to a node under the epoch that it has by then, so that one who lists fewer
     has heard less. Those that it has given away have an owner with a newer epoch.
     """
-    views = [v for v in snap.views.values() if isinstance(v, NodeView)]
+    views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.node_id not in outsiders]
     claims: dict[NodeId, Peer] = {}
     for view in views:
         for peer in view.peers:

@@ -216,7 +216,7 @@ class Watch:
                 self.world.violate("S2", f"{node.ip}: slots {held} are closed, and {other.ip} holds some of their keys")
 
     def _replicating(self, node: Node) -> None:
-        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked}
+        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked} - self.given_up
         for other in self.living(self.world.owner[node]):
             if other is not node:
                 mine -= {t for some in other.tokens.values() for t in some}

@@ -11,12 +11,14 @@ from cachecluster.api.conditions import ConditionType
 from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import OnDataLoss
 from cachecluster.api.status import CacheClusterStatus
-from cachecluster.domain.actions import AssignSlots, Forget, Replicate
+from cachecluster.domain.actions import AssignSlots, Forget, Meet, Release, Replicate
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Plan
 from cachecluster.domain.planner import plan
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import Host, InvalidSpec
 from cachecluster.domain.status import derive
+from cachecluster.domain.topology import observe
 from tests.unit.domain.building import NOW, Cluster, blank, formed, gone, spec_of
 from tests.unit.domain.test_status import condition
 
@@ -229,6 +231,22 @@ def test_data_that_comes_back_ends_the_incident_without_approval() -> None:
     assert operator.incident != first
 
 
+def test_s2_nor_is_one_whose_other_shard_is_already_given_up() -> None:
+    both = without(formed(3, 1, **WAIT), 0, 2)
+    operator = Operator()
+    operator.look(both)
+    operator.approve()
+    operator.look(both.with_node(0, 0, answers=False).with_node(2, 0, answers=False))
+    back = without(formed(3, 1, **WAIT), 0).with_node(0, 0, answers=False)
+    operator.look(back)
+    assert operator.loss["state"] == "StartingEmpty"
+    first = operator.incident
+    for _ in range(3):
+        made = operator.look(without(formed(3, 1, **WAIT), 0, 2, generation=2))
+        assert not given(made)
+    assert operator.incident != first
+
+
 def test_s2_data_that_came_back_and_is_lost_anew_is_another_incident() -> None:
     operator = Operator()
     operator.look(without(formed(3, 1, **STORED), 0, 2))
@@ -411,3 +429,19 @@ def test_many_lost_shards_make_a_message_that_a_person_still_reads() -> None:
     operator.look(without(formed(12, 0, **WAIT), *range(12)))
     assert "and 7 more is gone" in operator.message()
     assert len(operator.loss["shards"]) == 12
+
+
+@pytest.mark.parametrize(("epoch", "met"), [(0, True), (1, False), (40, False)])
+def test_s3_data_that_comes_back_too_late_is_not_let_in_to_take_its_slots_away(epoch: int, met: bool) -> None:
+    """By an older epoch it yields; of epochs from before everything was lost nobody can tell."""
+    late = formed(3, 1).with_node(
+        0, 1, role=Role.PRIMARY, follows=None, slots=share(3)[0], epoch=epoch, hidden=True, quarantined=True
+    )
+    made = plan(late.snapshot())
+    introduced = [t.pod for s in made.steps if isinstance(s.action, Meet) for t in s.action.nodes]
+    assert ("cart-0-1" in introduced) is met
+    assert not [s for s in made.steps if isinstance(s.action, Release)]
+    assert (Reason.UNOWNED_KEYS in {b.reason for b in made.blocks}) is not met
+    shard = observe(late.snapshot()).shards[0]
+    assert shard.primary is not None
+    assert shard.primary.pod.name == "cart-0-0"

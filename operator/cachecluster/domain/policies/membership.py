@@ -24,6 +24,7 @@ FULL_MESH_LIMIT: Final = 24
 def introduce_nodes(now: Situation) -> Iterator[Verdict]:
     """Members that do not know each other, or only at an old address, meet (S4: only pods of this cluster)."""
     present = [m for s in now.topology.shards for m in s.members if m.usable and not _has_left(s, m)]
+    present = [m for m in present if m.target.node_id not in now.topology.outsiders]
     if len(present) < 2:
         return
     pairs = tuple((a.target.node_id, b.target.node_id) for a, b in _acquaintances(present) if _strangers(a, b))
@@ -40,6 +41,19 @@ def introduce_nodes(now: Situation) -> Iterator[Verdict]:
         reason = Reason.FORMING
     message = f"introducing {', '.join(n.pod for n in nodes)} to each other"
     yield Do(Meet(nodes, pairs, _first_epochs(now, present)), reason, message)
+
+
+def leave_outsiders(now: Situation) -> Iterator[Verdict]:
+    """A node that would take slots away from what was written since they have started empty is not let in (S3)."""
+    for node_id in sorted(now.topology.outsiders):
+        member = now.topology.by_id[node_id]
+        if member.node is not None:
+            held = f"{member.node.keys} keys of slots {member.node.myself.slots}"
+            message = (
+                f"{member.pod.name} has come back with {held}, which have started empty and are served without it; it "
+                "stays as it is. Look at its data, then delete its pod and volume to let it join again"
+            )
+            yield Block(Reason.UNOWNED_KEYS, message)
 
 
 def _has_left(shard: Shard, member: Member) -> bool:
@@ -169,4 +183,4 @@ def _still_needed(now: Situation, foreign: ForeignId) -> bool:
     return not all(s.void for s in affected)
 
 
-POLICIES: Final = (introduce_nodes, attach_replicas, forget_departed)
+POLICIES: Final = (leave_outsiders, introduce_nodes, attach_replicas, forget_departed)
