@@ -139,11 +139,9 @@ def _lost(snap: Snapshot, topology: Topology) -> Iterator[tuple[str, SlotSet]]:
         slots = shard.slots - held
         if not shard.formed or not shard.members or not slots:
             continue
-        if shard.primary is None:
-            if shard.void:
-                yield shard.name, slots
-        elif slots := slots - _listed(snap):
-            yield shard.name, slots
+        lost = slots if shard.bereft else slots - _listed(snap) if shard.primary is not None else NO_SLOTS
+        if lost:
+            yield shard.name, lost
 
 
 def _listed(snap: Snapshot) -> SlotSet:

@@ -115,6 +115,11 @@ class Shard:
         return self.complete and all(m.node is not None and _has_nothing(m.node, blank) for m in self.members)
 
     @property
+    def bereft(self) -> bool:
+        """It held data, has no primary, and nothing is left."""
+        return self.primary is None and bool(self.formed) and self.void
+
+    @property
     def healthy(self) -> bool:
         """Complete, with a head that every other member follows in step."""
         return self.complete and self.head is not None and all(m is self.head or self.follows(m) for m in self.members)
@@ -144,7 +149,7 @@ class Topology:
     """Who owns which slots, by the newest configuration epoch that anybody reports."""
     epochs: Mapping[NodeId, int]
     outsiders: frozenset[NodeId] = frozenset()
-    """Nodes that have come back with data whose slots have started empty without them, and would take these away."""
+    """Nodes that have come back from before everything was lost, and would take slots away that have started empty."""
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
@@ -258,21 +263,24 @@ def _formed(snap: Snapshot, shard: str) -> SlotSet:
 
 
 def _outsiders(snap: Snapshot) -> frozenset[NodeId]:
-    """Closed nodes with slots that somebody serves who has never heard of them, by an epoch that is no newer.
+    """Nodes whom nobody knows, and whose tables give slots that somebody they do not know serves to others, by an epoch
+    that is no older. Introduced, they would have it drop those.
 
-    The whole cluster was lost and has started empty (S2): epochs of before and after tell nothing of each other. Who
-    takes over from a node that it knows has a newer epoch than that.
+    Epochs of before the whole cluster was lost (S2) tell nothing of those that came after. Who takes over from a node
+    that it has met has a newer epoch than that.
     """
-    views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.peers and v.myself.slots]
-    closed, leading = [v for v in views if v.quarantined], [v for v in views if v.leads]
-    return frozenset(
-        old.node_id
-        for old in closed
-        for new in leading
-        if old.myself.slots & new.myself.slots
-        and new.peer(old.node_id) is None
-        and old.myself.config_epoch >= new.myself.config_epoch
-    )
+    views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.peers]
+    listed = {p.node_id for v in views for p in v.peers if p.node_id != v.node_id}
+    leading = [v.myself for v in views if v.leads and v.myself.slots and v.node_id in listed]
+    unknown = (v for v in views if v.node_id not in listed and len(v.peers) > 1)
+    return frozenset(v.node_id for v in unknown if any(_contests(v, new) for new in leading))
+
+
+def _contests(old: NodeView, new: Peer) -> bool:
+    """What the one has in its table would take slots away from the other."""
+    if old.peer(new.node_id) is not None:
+        return False
+    return any(row.slots & new.slots and row.config_epoch >= new.config_epoch for row in old.peers)
 
 
 def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:

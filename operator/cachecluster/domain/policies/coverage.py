@@ -131,6 +131,9 @@ def _after_loss(
     if shard.primary is None and not shard.void and not shard.replicas:
         message = f"shard {shard.index} has no primary; waiting for its pods to answer"
         yield Wait(Reason.SLOTS_UNCOVERED, message, 0.5)
+    elif shard.bereft and (incident is None or not incident.of(shard.name)):
+        message = f"shard {shard.index} has nothing left, and its last primary may still run"
+        yield Wait(Reason.SLOTS_UNCOVERED, message, 0.5)
     heir = next((m for m in shard.members if m.usable and m.target.node_id == successor), None)
     if heir is None or incident is None or not (shard.void or shard.primary is heir):
         return
