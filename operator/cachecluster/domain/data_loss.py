@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
-from cachecluster.api.recovery import INCIDENT_LENGTH, DataLoss, DataLossState, OnDataLoss, ShardLoss
+from cachecluster.api.spec import OnDataLoss
+from cachecluster.api.status import INCIDENT_LENGTH, DataLoss, DataLossState, ShardLoss
 from cachecluster.domain.leaders import choose_leaders
 from cachecluster.domain.lost_hosts import hiding_places
 from cachecluster.domain.nodes import NodeId, NodeView
@@ -114,8 +115,7 @@ def data_loss_status(snap: Snapshot, topology: Topology, incident: Incident | No
 
 
 def _told(snap: Snapshot) -> DataLoss | None:
-    raw = snap.status.get("dataLoss")
-    return DataLoss.model_validate(raw) if raw else None
+    return DataLoss.read(snap.status.get("dataLoss"))
 
 
 def _ending(told: DataLoss, topology: Topology) -> DataLossState:

@@ -3,8 +3,8 @@
 from typing import Final
 
 from cachecluster.api import names
-from cachecluster.api.recovery import DataLoss, DataLossState, OnDataLoss
-from cachecluster.api.spec import PersistenceMode
+from cachecluster.api.spec import OnDataLoss, PersistenceMode
+from cachecluster.api.status import DataLoss, DataLossState
 from cachecluster.domain.data_loss import Incident
 from cachecluster.domain.listing import listed
 from cachecluster.domain.requests import approval_command, approved_loss

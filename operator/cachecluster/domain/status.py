@@ -7,9 +7,10 @@ from typing import Final
 from cachecluster.api import names
 from cachecluster.api.conditions import Condition, ConditionStatus, ConditionType
 from cachecluster.api.reasons import Reason
-from cachecluster.api.recovery import DataLoss, DataLossState
 from cachecluster.api.status import (
     CacheClusterStatus,
+    DataLoss,
+    DataLossState,
     Effective,
     Endpoint,
     Endpoints,

@@ -8,9 +8,8 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
-from cachecluster.api.recovery import DataLoss
 from cachecluster.api.spec import OnDataLoss
-from cachecluster.api.status import CacheClusterStatus
+from cachecluster.api.status import CacheClusterStatus, DataLoss
 from cachecluster.domain.actions import Configure, Promote, ResizePod, SetUsers
 from cachecluster.domain.data_loss import incident_in
 from cachecluster.domain.drift import fingerprint

@@ -135,6 +135,16 @@ def test_an_incident_keeps_its_name_whoever_looks_and_when() -> None:
     assert operator.loss == first
 
 
+def test_an_incident_that_a_newer_operator_has_written_is_the_same_incident() -> None:
+    lost = without(formed(3, 1, **WAIT), 0)
+    operator = Operator()
+    operator.look(lost)
+    first = operator.incident
+    operator.status = {**operator.status, "dataLoss": {**operator.loss, "witness": "somebody"}}
+    operator.look(lost)
+    assert operator.incident == first
+
+
 def test_s2_an_approved_loss_is_noted_first_and_then_carried_out_once() -> None:
     lost = without(formed(3, 1, **WAIT), 0)
     operator = Operator()
