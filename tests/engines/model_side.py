@@ -157,8 +157,8 @@ class Model:
                     commands.forget(node, other_id)
                 case "add_slots":
                     commands.add_slots(node, SlotSet.from_ranges([(0, 3)]))
-                case "epoch":
-                    commands.set_config_epoch(node, 77)
+                case "epoch" | "bump":
+                    commands.bump_epoch(node) if step.what == "bump" else commands.set_config_epoch(node, 77)
                 case "meet":
                     commands.meet(node, Address(self.ips[step.other], 6379, 16379))
                 case "importing" | "migrating" | "node" | "stable":

@@ -74,6 +74,7 @@ class Servers:
             "forget": ("FORGET", other_id),
             "add_slots": ("ADDSLOTSRANGE", 0, 3),
             "epoch": ("SET-CONFIG-EPOCH", 77),
+            "bump": ("BUMPEPOCH",),
             "meet": ("MEET", self.nodes[step.other].address, 6379),
             "importing": ("SETSLOT", MOVING_SLOT, "IMPORTING", other_id),
             "migrating": ("SETSLOT", MOVING_SLOT, "MIGRATING", other_id),

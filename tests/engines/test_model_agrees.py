@@ -69,6 +69,7 @@ FIXED: Final = (
     [*OPEN, Step("takeover", 4), Step("migrate", 0, 4), Step("node", 4, 4)],
     [*OPEN, Step("kill", 0), Step("stable", 1), Step("start", 0)],
     [*OPEN, Step("node", 1, 1)],
+    [Step("bump", 0), Step("bump", 0), Step("bump", 1), Step("kill", 0), Step("start", 0)],
     [Step("ask_one", 0), Step("ask_one", 3), Step("kill", 3), Step("start", 3), Step("graceful", 3), Step("kill", 3)],
     [Step("ask_one", 0), *OPEN, Step("kill", 3), Step("migrate", 0, 1), Step("ask_none", 0), Step("migrate", 0, 1)],
     [Step("ask_one", 1), *OPEN, Step("kill", 4), Step("migrate", 0, 1), Step("start", 4), Step("migrate", 0, 1)],
@@ -76,8 +77,8 @@ FIXED: Final = (
 """Failover and return; a new address; an empty primary; a stranger at an old address; a quorum lost and regained.
 
 Then a slot that moves: every refusal and the whole way; either end fails over half way; one end is closed; and the
-danger, that a source with keys hears of a new owner. Last, writes that ask for a replica: refused without one, also
-those that MIGRATE makes at either end.
+danger, that a source with keys hears of a new owner. Then epochs that are bumped. Last, writes that ask for a replica:
+refused without one, also those that MIGRATE makes at either end.
 """
 
 

@@ -113,6 +113,14 @@ async def test_scattered_slots_are_added_in_several_commands(fleet: Nodes) -> No
 
 
 @every_family
+async def test_a_bumped_epoch_is_the_newest_and_stays(fleet: Nodes) -> None:
+    client = await fleet.client(await fleet.start("one"))
+    for _ in range(2):
+        await client.bump_epoch()
+        assert (await client.view()).myself.config_epoch == 1
+
+
+@every_family
 async def test_graceful_failover_swaps_the_roles(fleet: Nodes) -> None:
     (_, primary), (_, replica) = await fleet.form(1)
     await replica.failover(FailoverKind.GRACEFUL)

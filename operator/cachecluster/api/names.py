@@ -40,6 +40,10 @@ takes back is set back."""
 ANNOTATION_ACCEPT_LOSS: Final = f"{GROUP}/accept-data-loss"
 """On the CacheCluster: what lets nodes restart whose data exists nowhere else, as the message asks for it (S8)."""
 
+ANNOTATION_APPROVE_LOSS: Final = f"{GROUP}/approve-data-loss"
+"""On the CacheCluster: the incident (``status.dataLoss.incident``) whose data is given up, so that its slots start
+empty (S2)."""
+
 ANNOTATION_FAILOVER: Final = f"{GROUP}/failover-from"
 """On the CacheCluster: the pod that is to stop being a primary, once; after an ``@`` anything that makes the request
 differ from the last one (``cart-0-1@2026-01-31T12:00:00Z``)."""

@@ -154,7 +154,7 @@ class AssignSlots:
     node: Target
     slots: SlotSet
     after_data_loss: bool
-    """The slots had held data: announced as DataLoss (S2)."""
+    """The slots had held data (S2): whoever comes back with it after all must not take them away again."""
     first_epoch: int | None = None
     """SET-CONFIG-EPOCH before, for a node that knows nobody yet."""
 

@@ -108,6 +108,10 @@ class NodeClient(Protocol):
         """CLUSTER SET-CONFIG-EPOCH; the node must know nobody."""
         ...
 
+    async def bump_epoch(self) -> None:
+        """CLUSTER BUMPEPOCH: its epoch is the newest that it knows of; fine if it is already."""
+        ...
+
     async def meet(self, ip: str, port: int, bus_port: int) -> None:
         """CLUSTER MEET; OK means only that the handshake has started."""
         ...

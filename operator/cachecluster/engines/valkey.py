@@ -171,6 +171,10 @@ class ValkeyClient:
         """See NodeClient."""
         await self._command("CLUSTER", "SET-CONFIG-EPOCH", epoch)
 
+    async def bump_epoch(self) -> None:
+        """See NodeClient."""
+        await self._command("CLUSTER", "BUMPEPOCH")
+
     async def meet(self, ip: str, port: int, bus_port: int) -> None:
         """See NodeClient."""
         await self._command("CLUSTER", "MEET", ip, port, bus_port)

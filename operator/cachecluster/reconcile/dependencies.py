@@ -56,5 +56,9 @@ class Memory:
     """By uid of each pod whose kubelet is not done with a resize."""
     chronicle: Chronicle = field(default_factory=Chronicle)
     """Who has led, and the failovers so far."""
+    found_loss: str = ""
+    """The last data loss that this process has found itself."""
+    told_loss: str = ""
+    """The last one that it has announced."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""

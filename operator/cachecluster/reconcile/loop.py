@@ -173,6 +173,8 @@ class _Looker:
             self.metrics.passed(outcome, time.monotonic() - started)
 
     def _count(self, result: PassResult) -> None:
+        if result.data_loss is not None:
+            self.metrics.data_loss(result.data_loss.value)
         for done in result.outcomes:
             state = _state(done)
             action = done.step.action

@@ -121,6 +121,8 @@ async def assign_slots(action: AssignSlots, context: Context) -> None:
         missing = action.slots - view.myself.slots
         if action.first_epoch is not None:
             await _first_epoch(client, action.first_epoch)
+        if missing and action.after_data_loss:
+            await client.bump_epoch()
         if missing:
             await client.add_slots(missing)
         if view.blank:

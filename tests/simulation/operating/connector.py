@@ -158,6 +158,10 @@ class Client:
         """CLUSTER SET-CONFIG-EPOCH."""
         await self._command("set_config_epoch", epoch)
 
+    async def bump_epoch(self) -> None:
+        """CLUSTER BUMPEPOCH."""
+        await self._command("bump_epoch")
+
     async def meet(self, ip: str, port: int, bus_port: int) -> None:
         """CLUSTER MEET."""
         await self._command("meet", Address(ip, port, bus_port))

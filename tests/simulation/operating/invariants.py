@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec, OnDataLoss
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.records import FILE
-from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.slots import SlotSet, union
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.engines.client import SlotState
 from tests.simulation.clock import EPOCH
@@ -57,6 +58,10 @@ class Watch:
         self.replaced: set[str] = set()
         """uids of pods that a roll has deleted."""
         self.loss_accepted = False
+        self.given_up: set[str] = set()
+        """Lost writes whose slots have been given out again since."""
+        self.approved: set[tuple[str, int]] = set()
+        """Incident and slot: what approvals have been used for."""
         self.writing: dict[int, Writing] = {}
         self.partitioned = False
         """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
@@ -177,6 +182,29 @@ class Watch:
         if waiting and holders:
             self.world.violate("S2", f"{node.ip} gets slots {slots} whose data a volume still holds")
 
+        self._giving_up(node, slots)
+
+    def _giving_up(self, node: Node, slots: SlotSet) -> None:
+        """Slots whose data is gone are given out again as the spec says, and each loss takes an approval of its own."""
+        body = self.world.cluster(self.world.leader[self.world.owner[node]].ref)
+        history = self.world.history
+        gone = {t for t in history.lost if history.acked[t] in slots} - self.given_up
+        self.given_up |= gone
+        told = body["status"].get("dataLoss", {})
+        if not gone:
+            return
+        if SlotSet.of(history.acked[t] for t in gone) - union(
+            SlotSet.parse(s["slots"]) for s in told.get("shards", ())
+        ):
+            self.world.violate("S2", f"{node.ip} gets slots {slots} that the status does not tell to be lost")
+        if CacheClusterSpec.parse(body["spec"]).on_data_loss is OnDataLoss.RECREATE:
+            return
+        approval = body["metadata"].get("annotations", {}).get(names.ANNOTATION_APPROVE_LOSS)
+        uses = {(str(approval), history.acked[t]) for t in gone}
+        if approval is None or approval != told.get("incident") or uses & self.approved:
+            self.world.violate("S2", f"{node.ip} gets slots {slots} whose loss nobody has approved ({approval})")
+        self.approved |= uses
+
     def _setting_slots(self, node: Node, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
         """A slot changes hands, or is closed, only while the keys of it are at one place (engine-facts §1.3, §1.4)."""
         primaries = [n for n in self.living(self.world.owner[node]) if n.me.primary and not n.quarantined]
@@ -188,7 +216,7 @@ class Watch:
                 self.world.violate("S2", f"{node.ip}: slots {held} are closed, and {other.ip} holds some of their keys")
 
     def _replicating(self, node: Node) -> None:
-        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked}
+        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked} - self.given_up
         for other in self.living(self.world.owner[node]):
             if other is not node:
                 mine -= {t for some in other.tokens.values() for t in some}

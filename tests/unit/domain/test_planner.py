@@ -310,36 +310,6 @@ class TestLoss:
         cluster = replace(formed(), ghosts=(gone("id-old", NO_SLOTS),)).with_node(1, 1, answers=False)
         assert not of_type(cluster, Forget)
 
-    def test_s2_lost_slots_start_empty_without_persistence_and_it_is_said(self) -> None:
-        cluster = formed(1, 0).with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0)
-        [step] = [s for s in plan(cluster.snapshot()).steps if isinstance(s.action, AssignSlots)]
-        assert step.reason is Reason.DATA_LOSS
-        assert isinstance(step.action, AssignSlots)
-        assert step.action.after_data_loss
-
-    def test_s2_lost_slots_are_never_given_out_again_with_persistence(self) -> None:
-        cluster = formed(1, 0, persistence={"mode": "AppendOnly", "size": "1Gi"})
-        cluster = cluster.with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0)
-        assert not of_type(cluster, AssignSlots)
-        assert Reason.DATA_LOSS in reasons(cluster)
-
-    def test_replicas_that_never_synced_again_leave_the_lost_owner_of_an_emptied_shard(self) -> None:
-        old = formed(1, 2).nodes[0]
-        emptied = replace(formed(1, 2), ghosts=(gone(old.node_id, old.slots, ip=old.ip),))
-        emptied = emptied.with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0, quarantined=True)
-        for ordinal in (1, 2):
-            emptied = emptied.with_node(0, ordinal, up=False, down_seconds=-1, keys=0)
-        assert [(a.node.pod, a.primary.pod) for a in of_type(emptied, Replicate)] == [
-            ("cart-0-1", "cart-0-0"),
-            ("cart-0-2", "cart-0-0"),
-        ]
-        assert not of_type(emptied, Forget)
-        leader = emptied.nodes[0].node_id
-        behind = emptied.with_node(0, 1, follows=leader).with_node(0, 2, follows=leader)
-        assert [f.node_id for f in of_type(behind, Forget)] == [old.node_id]
-        forgotten = replace(behind, ghosts=())
-        assert [(a.node.pod, a.after_data_loss) for a in of_type(forgotten, AssignSlots)] == [("cart-0-0", True)]
-
     @pytest.mark.parametrize("left", [{"keys": 1}, {"down_seconds": 5}])
     def test_s2_a_shard_is_not_emptied_while_a_replica_may_hold_data(self, left: dict[str, Any]) -> None:
         old = formed(1, 1).nodes[0]

@@ -19,7 +19,7 @@ CRASH_RESTARTS: Final = 2
 
 def explain_pods(now: Situation) -> Iterator[Verdict]:
     """Say why a pod is not running, and wait for those that are on their way. What hangs on a lost Kubernetes node is
-    explained where it is given up.
+    explained where it is given up, and what has nothing left to serve where its slots are.
     """
     for shard in now.topology.shards:
         for member in shard.members:
@@ -31,7 +31,7 @@ def explain_pods(now: Situation) -> Iterator[Verdict]:
             elif member.pod.ready and member.node is None:
                 message = f"{member.pod.name} is ready, as its kubelet reports, and does not answer the operator"
                 yield Wait(Reason.NODE_UNREACHABLE, message, 1.0)
-            elif not member.pod.ready:
+            elif not member.pod.ready and not shard.bereft:
                 message = f"{member.pod.name} is not ready yet{catching_up(member.node)}"
                 yield Wait(Reason.WAITING_FOR_PODS, message, look_again(member.node, 1.0))
         if len(shard.members) < shard.expected:
