@@ -146,7 +146,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
 
 
 def _closed_in_quarantine(user: str) -> bool:
-    return user == names.USER_APPLICATION or user.startswith(names.USER_REPLICATION)
+    return user == names.USER_APPLICATION or user.startswith(f"{names.USER_REPLICATION}-")
 
 
 def _own_id(table: Iterable[Peer]) -> NodeId:
