@@ -186,13 +186,13 @@ class Watch:
 
     def _giving_up(self, node: Node, slots: SlotSet) -> None:
         """Slots whose data is gone are given out again as the spec says, and each loss takes an approval of its own."""
-        body = self.world.cluster(self.world.leader[self.world.owner[node]].ref)
         history = self.world.history
         gone = {t for t in history.lost if history.acked[t] in slots} - self.given_up
-        self.given_up |= gone
-        told = body["status"].get("dataLoss", {})
         if not gone:
             return
+        self.given_up |= gone
+        body = self.world.cluster(self.world.leader[self.world.owner[node]].ref)
+        told = body.get("status", {}).get("dataLoss", {})
         if SlotSet.of(history.acked[t] for t in gone) - union(
             SlotSet.parse(s["slots"]) for s in told.get("shards", ())
         ):
