@@ -9,6 +9,7 @@ Configured by the connection Secret's keys in the environment. Standard library 
     ask.py loaded COUNT           say how many of them hold what was written
     ask.py seed EACH              write that many small keys into every slot, and say how many were accepted
     ask.py seeded EACH            say how many of them hold what was written
+    ask.py write-to ADDRESS KEY   try to write a key to that very node, and say what it answers
     ask.py accepts ADDRESS KEY    try until that node accepts a write, and say when it did (monotonic seconds)
     ask.py nodes                  each node's own view of the cluster
     ask.py ping                   PONG, or the class of the error
@@ -159,6 +160,14 @@ def batches(count: int) -> Iterator[range]:
         yield range(start, min(count, start + BATCH))
 
 
+def write_to(address: str, key: str) -> str:
+    """The node's own answer, not followed."""
+    try:
+        return str(command(node(address, int(setting("port"))), f"SET {key} x"))
+    except RedisError as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def accepts(address: str, key: str) -> float:
     """Monotonic seconds at which the node has accepted a write."""
     client, deadline = node(address, int(setting("port"))), time.monotonic() + ACCEPT_SECONDS
@@ -219,6 +228,7 @@ QUESTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "loaded": lambda number: loaded(int(number)),
     "seed": lambda each: in_every_slot(SEED, int(each)),
     "seeded": lambda each: in_every_slot(SEEDED, int(each)),
+    "write-to": write_to,
     "accepts": accepts,
     "nodes": nodes,
     "ping": lambda: ping(password=True),

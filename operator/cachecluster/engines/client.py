@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from cachecluster.domain.actions import FailoverKind
-from cachecluster.domain.nodes import Ending, NodeId, NodeView
+from cachecluster.domain.nodes import Ending, Mood, NodeId, NodeView
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import Parameters
 
@@ -190,7 +190,11 @@ class NodeConnector(Protocol):
 
 
 class Watched(Protocol):
-    """A connection on which nothing is said; its end is the news."""
+    """A connection on which next to nothing is said; its end is the news."""
+
+    def ask(self, told: Callable[[Mood], None]) -> None:
+        """Ask for the node's mood. ``told`` is called with the answer, if one comes before the next question."""
+        ...
 
     def close(self) -> None:
         """Hang up, and tell nobody."""
@@ -201,7 +205,7 @@ class NodeWatcher(Protocol):
     """Opens connections that tell when the other side ends."""
 
     async def watch(self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]) -> Watched:
-        """Connect to the node ``node_id`` at ``ip`` within a bounded time, and say nothing from then on.
+        """Connect to the node ``node_id`` at ``ip`` within a bounded time, and say nothing unasked from then on.
 
         ``ended`` is called once, when the other side hangs up or its machine has been silent for 2 to 3 s. Raises
         NodeError; NodeRefused if another node answers.

@@ -167,6 +167,23 @@ class TestFormation:
             ("cart-0-1", Role.PRIMARY),
         ]
 
+    def test_a_primary_that_has_not_heard_of_its_successor_is_one_no_more(self) -> None:
+        before = formed().with_node(0, 0, label="primary")
+        slots = before.nodes[0].slots
+        elected = before.with_node(0, 1, role=Role.PRIMARY, follows=None, slots=slots, epoch=9, label="replica")
+        assert [(a.pod, a.role) for a in of_type(elected, LabelRole)] == [
+            ("cart-0-0", Role.REPLICA),
+            ("cart-0-1", Role.PRIMARY),
+        ]
+
+    def test_each_of_two_that_own_slots_of_one_shard_keeps_its_label(self) -> None:
+        before = formed().with_node(0, 0, label="primary")
+        slots = sorted(before.nodes[0].slots)
+        shared = before.with_node(0, 0, slots=SlotSet.of(slots[:10])).with_node(
+            0, 1, role=Role.PRIMARY, follows=None, slots=SlotSet.of(slots[10:]), epoch=9, label="primary"
+        )
+        assert not of_type(shared, LabelRole)
+
 
 class TestGates:
     def test_nothing_happens_before_the_finalizer_is_visible(self) -> None:

@@ -65,23 +65,24 @@ CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContaine
 def label_roles(now: Situation) -> Iterator[Verdict]:
     """Role labels follow what the nodes say: budgets and selectors rely on them.
 
-    Who leads no more is labelled first, even if it does not answer: with one primary too many the budget would let one
-    be evicted, and a scaler would count a shard too many.
+    Who leads no more is labelled first, even if it does not answer, or has not heard of its successor: with one primary
+    too many the budget would let one be evicted, and a scaler would count a shard too many.
     """
     for shard in now.topology.shards:
         for member in sorted(shard.members, key=lambda m: m is shard.primary):
-            role = _role(shard, member)
+            role = _role(now, shard, member)
             if role is not None and member.pod.role_label != role:
                 message = f"{member.pod.name} is labelled {role}"
                 yield Do(LabelRole(member.pod.name, member.pod.uid, role), Reason.LABELLING_ROLE, message)
 
 
-def _role(shard: Shard, member: Member) -> Role | None:
+def _role(now: Situation, shard: Shard, member: Member) -> Role | None:
     if member is shard.primary:
         return Role.PRIMARY
-    if member.node is not None:
-        return Role.REPLICA if member.node.role is Role.REPLICA else None
-    succeeded = shard.primary is not None and member.pod.role_label == Role.PRIMARY
+    if member.node is not None and member.node.role is Role.REPLICA:
+        return Role.REPLICA
+    owns = member.node is not None and bool(now.topology.owners.get(member.node.node_id))
+    succeeded = shard.primary is not None and member.pod.role_label == Role.PRIMARY and not owns
     return Role.REPLICA if succeeded else None
 
 
