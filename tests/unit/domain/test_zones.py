@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from cachecluster.api import names
+from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import MovePod
 from cachecluster.domain.planner import plan
 from cachecluster.domain.snapshot import Host, Snapshot, Taint
+from cachecluster.domain.status import derive
 from tests.unit.domain.building import Cluster, formed, spec_of
 
 GPU = Taint("gpu", "yes", "NoSchedule")
@@ -38,6 +40,14 @@ def with_host(cluster: Cluster, zone: str, **changes: Any) -> Snapshot:
 
 def test_the_replica_of_a_shard_in_one_zone_moves_while_another_is_open() -> None:
     assert moved(crowded()) == ["cart-1-1"]
+
+
+def test_the_status_says_what_is_awaited() -> None:
+    snap = crowded(placement={"zones": ["a"]}).snapshot()
+    conditions = derive(snap, plan(snap)).to_json()["conditions"]
+    [told] = [c for c in conditions if c["type"] == "ZonesSpread"]
+    assert (told["status"], told["reason"]) == ("False", Reason.RESTORING_ZONE_BALANCE)
+    assert told["message"].startswith("all members of cart-1 share a zone; ")
 
 
 def test_its_primary_does_not_whatever_its_ordinal() -> None:
