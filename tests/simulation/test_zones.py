@@ -7,7 +7,7 @@ import pytest
 from cachecluster.api import names
 from tests.simulation.conftest import Seeds
 from tests.simulation.schedules import random_faults
-from tests.simulation.test_faults import PERSISTENT, Running
+from tests.simulation.test_faults import Running
 from tests.simulation.test_lost_hosts import GIVEN_UP_SECONDS, PLACEMENT, on
 from tests.simulation.world import World
 
@@ -32,8 +32,8 @@ def zones_of(world: World, shard: int) -> set[str]:
     return {world.hosts.by_name[b.host].labels[names.ZONE_LABEL] for b in boxes}
 
 
-def spread(world: World) -> bool:
-    return all(len(zones_of(world, shard)) == 2 for shard in range(3))
+def spread(world: World, shards: int = 3) -> bool:
+    return all(len(zones_of(world, shard)) == 2 for shard in range(shards))
 
 
 def crowd(world: World, running: Running) -> str:
@@ -42,9 +42,12 @@ def crowd(world: World, running: Running) -> str:
     lost = hosts_of(world, zone)
     for host in lost:
         world.power_off(host)
+        world.hosts.take_out_of_service(host)  # half of all machines: the operator waits for somebody's word
+    world.wake_all()
     world.until(lambda: not any(on(world, h) for h in lost), "the zone is left", 3 * GIVEN_UP_SECONDS)
     for host in lost:
         world.power_on(host)
+        world.hosts.take_out_of_service(host, on=False)
     world.wait(6)
     running.recovers(180)
     return zone
@@ -60,12 +63,12 @@ def test_s7_zone_that_is_back_gets_a_copy_of_every_shard_again(world: World) -> 
     assert {world.primary(shard).uid for shard in range(3)} == leaders, "roles have moved"
     assert "RestoringZoneBalance" in {reason for _, reason, _ in world.recorder.events}
     pods = running.pods()
-    world.wait(2 * CALM_SECONDS)
+    world.wait(CALM_SECONDS)
     assert running.pods() == pods, "it never comes to rest"
 
 
 def test_members_stay_together_while_the_other_zone_takes_no_pods(world: World) -> None:
-    running = Running(world, placement=SOFT)
+    running = Running(world, (1, 1), placement=SOFT)
     zone = crowd(world, running)
     for host in hosts_of(world, zone):
         world.hosts.cordon(host)
@@ -75,24 +78,17 @@ def test_members_stay_together_while_the_other_zone_takes_no_pods(world: World) 
     assert running.pods() == pods
 
 
-def test_members_with_volumes_stay_where_their_volumes_are(world: World) -> None:
-    running = Running(world, placement=SOFT, persistence=PERSISTENT["AppendOnly"])
-    pods = running.pods()
-    world.wait(CALM_SECONDS)
-    assert running.pods() == pods
-
-
-@pytest.mark.share(0.05)
+@pytest.mark.share(0.01)
 def test_any_fault_while_members_move_apart_converges(seeds: Seeds) -> None:
     for seed in seeds:
         with World(f"zones {seed}", zones=2) as world:
-            running = Running(world, placement=SOFT)
+            running = Running(world, (1, 1), placement=SOFT)
             crowd(world, running)
             world.wait(500)
             world.disturb(random_faults(world.chance))
-            world.wait(CALM_SECONDS)
+            world.wait(200)
             world.calm()
             world.wake_all()
             running.recovers(300)
-            world.until(lambda: spread(world), "every shard is in both zones", 2 * CALM_SECONDS)
+            world.until(lambda w=world: spread(w, 1), "the shard is in both zones", CALM_SECONDS)  # type: ignore[misc]
             running.recovers()
