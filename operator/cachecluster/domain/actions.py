@@ -200,6 +200,16 @@ class EndPod:
 
 
 @dataclass(frozen=True, slots=True)
+class MovePod:
+    """Delete a replica's pod, gracefully, so that the scheduler chooses a place anew."""
+
+    disruptive: ClassVar[bool] = True
+    node: Target
+    primary: Target
+    """Has its data."""
+
+
+@dataclass(frozen=True, slots=True)
 class FreePod:
     """Delete by force a pod that hangs on a lost Kubernetes node: it is made anew elsewhere."""
 
@@ -356,6 +366,7 @@ Action = (
     | Promote
     | EndPod
     | FreePod
+    | MovePod
     | Release
     | Reset
     | Configure

@@ -250,7 +250,8 @@ def _spread(topology: Topology) -> Judgement:
         return kind, "Unknown", Reason.WAITING_FOR_PODS, "the zones of some nodes are not known"
     together = [s.name for s in topology.shards if s.expected > 1 and len({m.zone for m in s.members}) < 2]
     if together:
-        return kind, "False", Reason.POD_UNSCHEDULABLE, f"all members of {', '.join(together)} share a zone"
+        message = f"all members of {', '.join(together)} share a zone; a replica without a volume moves once it can"
+        return kind, "False", Reason.RESTORING_ZONE_BALANCE, message
     crowded = crowded_zone(topology)
     if crowded is not None:
         message = f"zone {crowded} holds a majority of the primaries; one moves back after ten calm minutes"

@@ -21,6 +21,7 @@ from cachecluster.domain.actions import (
     FreePod,
     LabelRole,
     Meet,
+    MovePod,
     MoveSlots,
     Promote,
     Release,
@@ -153,6 +154,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return object_actions.end_pod(action, context)
         case FreePod():
             return lost_hosts.free_pod(action, context)
+        case MovePod():
+            return object_actions.move_pod(action, context)
         case Release():
             return node_actions.release(action, context)
         case Reset():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Host
+from cachecluster.domain.snapshot import Host, Taint
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,6 @@ class _Facts:
     """What a cluster could act upon. A kubelet's heartbeat changes none of it."""
 
     host: Host
-    taints: frozenset[tuple[str, str]]
     transition: str
     """When the node has become ready or not, by the clock of who wrote it down: it tells one time from another."""
 
@@ -69,9 +68,9 @@ def _facts(node: Mapping[str, Any]) -> _Facts:
         schedulable=not spec.get("unschedulable", False),
         ready=is_ready(node),
         out_of_service=is_out_of_service(node),
+        taints=frozenset(Taint(t["key"], t.get("value") or "", t["effect"]) for t in spec.get("taints") or ()),
     )
-    taints = frozenset((t["key"], t["effect"]) for t in spec.get("taints") or ())
-    return _Facts(host, taints, ready.get("lastTransitionTime") or "")
+    return _Facts(host, ready.get("lastTransitionTime") or "")
 
 
 def _ready_condition(node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -269,6 +269,8 @@ class Watch:
         """The operator deletes an object."""
         if kind == "StatefulSet":
             self._deleting_set(name)
+        if kind == "Pod":
+            self._deleting_pod(name)
         if kind != "ConfigMap":
             return
         for key, body in self.world.store.bodies("Pod", "ControllerRevision"):
@@ -277,6 +279,21 @@ class Watch:
             used = any(v.get("configMap", {}).get("name") == name for v in volumes)
             if used and (key.kind == "Pod" or self._is_current(key)):
                 self.world.violate("S11", f"ConfigMap {name} goes although {key.kind} {key.name} needs it")
+
+    def _deleting_pod(self, name: str) -> None:
+        """One that works: who hangs, or is on a machine that nobody hears of, is lost already."""
+        kubelets = self.world.kubelets
+        box = next((b for b in kubelets.sandboxes.values() if b.key.name == name and not b.going), None)
+        if box is None or box.node is None or not box.ready or box.node.frozen:
+            return
+        if box.host in kubelets.dark | kubelets.stranded:
+            return
+        if box.node.me.primary and box.node.me.slots:
+            self.world.violate("S8", f"{name} is deleted although it leads")
+        shard = [b for b in kubelets.sandboxes.values() if b.key.name.rpartition("-")[0] == name.rpartition("-")[0]]
+        down = [b.key.name for b in shard if b is not box and b.node is None]
+        if down:
+            self.world.violate("S7", f"{name} is deleted while {down[0]} is down")
 
     def _deleting_set(self, name: str) -> None:
         """What the shard has served must be written down elsewhere, unless the whole cluster goes."""
