@@ -58,8 +58,6 @@ class Watch:
         """uids of pods that a roll has deleted."""
         self.loss_accepted = False
         self.writing: dict[int, Writing] = {}
-        self.partitioned = False
-        """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
         world.kubelets.on_node.append(self._started)
         world.statefulsets.on_replace.append(self._replacing)
         world.statefulsets.on_surplus.append(self._removing)
@@ -108,7 +106,7 @@ class Watch:
         box = self.world.box_of(node)
         if why == SLOTS_LOST:
             self.world.violate("S2", f"{node.ip} dropped the last copy of {token} with its slot {slot}")
-        elif why.startswith("full sync") and not self.partitioned:
+        elif why.startswith("full sync") and not self.world.partitioned:
             self.world.violate("S3", f"{node.ip}: {why} wiped the last copy of {token} in slot {slot}")
         elif box is not None and box.uid in self.replaced and not self.loss_accepted:
             self.world.violate("S7", f"the roll took the last copy of {token} with {box.key.name}")
@@ -157,7 +155,7 @@ class Watch:
         before = self.writing.get(slot)
         if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
             self.writing[slot] = Writing(node, node.me.config_epoch, now)
-        elif node is not before.node and now - max(before.since, node.thawed - EPOCH) > BOTH_SECONDS:
+        elif node is not before.node and now - max(before.since, _awake_since(node) - EPOCH) > BOTH_SECONDS:
             self.world.violate(
                 "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
             )
@@ -282,6 +280,11 @@ class Watch:
             for text in texts:
                 if secret in text:
                     self.world.violate("S12", f"a password shows in {text[:80]}")
+
+
+def _awake_since(node: Node) -> float:
+    """The true time since which it can tell that it is cut off: before, it hung, or its clock had been set back."""
+    return max(node.thawed, node.set_back_until)
 
 
 def _tokens(node: Node) -> set[str]:
