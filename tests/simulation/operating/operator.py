@@ -50,8 +50,6 @@ class Operator:
         self.leads_until = 0.0
         """So long (loop time) it takes itself for the leader although another one leads."""
         self._index: Mapping[str, Host] = {}
-        self._seen_away: dict[tuple[str, float], float] = {}
-        """When it has seen that a host does not report, by its own clock; by the host and when that was truly."""
         connector = Connector(world.network, self.way)
         self.deps = Dependencies(
             kube=Kube(world.server, world.hosts, self.way),
@@ -90,14 +88,12 @@ class Operator:
         stale = self.way.faults.stale_index
         if not (self._index and stale and self.way.chance.random() < stale):
             seen = self.world.hosts.by_name
-            self._index = {n: replace(h, not_ready_since=self._since(n, h.not_ready_since)) for n, h in seen.items()}
+            self._index = {n: replace(h, not_ready_since=self._since(h.not_ready_since)) for n, h in seen.items()}
         return self._index
 
-    def _since(self, host: str, moment: float | None) -> float | None:
-        if moment is None:
-            return None
-        first = max(moment, self.born) + self.world.operator_ahead
-        return self._seen_away.setdefault((host, moment), first)
+    def _since(self, moment: float | None) -> float | None:
+        """As HostCache: how long ago is asked of a clock that nobody sets."""
+        return None if moment is None else max(moment, self.born) + self.world.operator_ahead
 
     async def _live(self) -> None:
         try:
