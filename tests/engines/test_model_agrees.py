@@ -94,6 +94,14 @@ STROKES: Final = (
 destination refuses writes for want of a replica."""
 
 
+DEAF: Final = (
+    [Step("deaf", 0), Step("hears", 0)],
+    [Step("deaf", 3), Step("kill", 0), Step("hears", 3)],
+    [Step("deaf", 1), Step("force", 4), Step("hears", 1), Step("deaf", 2), Step("graceful", 5), Step("hears", 2)],
+)
+"""A node hears nothing on the bus, and replication goes on: a primary is replaced, a replica cannot be elected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """Where the model is after a step."""
@@ -164,3 +172,7 @@ async def test_known_stories_end_alike(engine: EngineBinary, tmp_path: Path) -> 
 async def test_slots_that_move_at_one_stroke_end_alike(tmp_path: Path) -> None:
     engine = engine_binary("9.1")
     await asyncio.gather(*(_agrees(engine, tmp_path / str(i), steps, i) for i, steps in enumerate(STROKES)))
+
+
+async def test_nodes_that_are_deaf_on_the_bus_end_alike(engine: EngineBinary, tmp_path: Path) -> None:
+    await asyncio.gather(*(_agrees(engine, tmp_path / str(i), steps, i) for i, steps in enumerate(DEAF)))
