@@ -176,3 +176,22 @@ async def test_slots_that_move_at_one_stroke_end_alike(tmp_path: Path) -> None:
 
 async def test_nodes_that_are_deaf_on_the_bus_end_alike(engine: EngineBinary, tmp_path: Path) -> None:
     await asyncio.gather(*(_agrees(engine, tmp_path / str(i), steps, i) for i, steps in enumerate(DEAF)))
+
+
+async def test_a_primary_that_is_deaf_on_the_bus_stops_within_one_and_a_half_timeouts(
+    engine: EngineBinary, tmp_path: Path
+) -> None:
+    """Half a timeout until it asks who has been silent, a whole one until it gives up (docs/durability.md)."""
+    async with ProcessCluster(engine, tmp_path) as cluster:
+        servers = Servers(cluster, 3)
+        await servers.form()
+        primary = servers.nodes[0]
+        await servers.carry_out(Step("deaf", 0))
+        began = asyncio.get_running_loop().time()
+
+        async def stopped() -> bool:
+            return "cluster_state:fail" in await primary.call("CLUSTER", "INFO")
+
+        await until(stopped, "it takes no more writes", 10, every=0.02)
+        took = asyncio.get_running_loop().time() - began
+        assert NODE_TIMEOUT < took < 1.5 * NODE_TIMEOUT + 0.5, took

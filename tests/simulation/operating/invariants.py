@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
+from cachecluster.domain import durability
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.records import FILE
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 PASS_BOUND_SECONDS: Final = 40.0
 BOTH_SECONDS: Final = 1.5 * NODE_TIMEOUT_SECONDS
 """A primary that has been cut off finds out after so long at most, and serves no more: until then two may serve."""
+ALONE_SECONDS: Final = 5.0
+"""A primary that asks for a replica takes writes for so long at most after the last report of one."""
 GRACE_SECONDS: Final = 0.2
 """A command may be on its way when a cut is undone."""
 
@@ -152,6 +155,7 @@ class Watch:
     def accepted(self, node: Node, slot: int) -> None:
         """A primary has acknowledged a client's write of a slot of its own."""
         now = self.world.loop.time()
+        self._copied(node, now)
         before = self.writing.get(slot)
         if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
             self.writing[slot] = Writing(node, node.me.config_epoch, now)
@@ -159,6 +163,13 @@ class Watch:
             self.world.violate(
                 "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
             )
+
+    def _copied(self, node: Node, now: float) -> None:
+        """Who asks for a replica takes no more writes soon after the last report of one (docs/durability.md)."""
+        asks, heard = int(node.parameters[durability.TO_WRITE]), node.repl.heard.values()
+        alone = node.now() - max(heard) if asks and heard else 0.0
+        if alone > ALONE_SECONDS and now - (_awake_since(node) - EPOCH) > ALONE_SECONDS:
+            self.world.violate("durability", f"{node.ip} takes writes {alone:.1f} s after a replica's last report")
 
     def _forgetting(self, node: Node, node_id: str) -> None:
         alive = next((n for n in self.living(self.world.owner[node]) if n.node_id == node_id), None)
