@@ -20,7 +20,7 @@ AFTERWARDS_SECONDS: Final = 3.0
 
 def random_cluster(chance: random.Random) -> tuple[tuple[int, int], dict[str, Any]]:
     """Shape and the rest of a spec. Larger ones less often: they take longer."""
-    shape = chance.choices(range(1, 7), (4, 4, 8, 2, 1, 1))[0], chance.choices(range(3), (1, 6, 3))[0]
+    shape = chance.choices(range(1, 7), (4, 4, 8, 2, 1, 1))[0], chance.choices(range(3), (1, 5, 4))[0]
     more: dict[str, Any] = {
         "persistence": PERSISTENT.get(chance.choice(("None", "None", *PERSISTENT)), {"mode": "None"})
     }
@@ -40,9 +40,11 @@ def _schedule(seed: int, world: World) -> None:
     separating = bool(seed % 2)
     before = world.history.acknowledged_before(world.loop.time() - JUST_NOW_SECONDS)
     scene = Scene(world, running.ref, chance)
-    for _ in range(chance.randint(2, 6)):
-        scene.begin(chance.choice(HARMLESS + 2 * SEPARATING if separating else HARMLESS), chance.choice((1, 4, 12, 40)))
-        world.wait(chance.choice((0.05, 0.5, 2.0, 6.0, 15.0)))
+    for _ in range(chance.randint(3, 9)):
+        scene.begin(
+            chance.choice(HARMLESS + 2 * SEPARATING if separating else HARMLESS), chance.choice((1, 4, 12, 12, 40))
+        )
+        world.wait(chance.choice((0.05, 0.5, 2.0, 6.0, 12.0)))
     world.wait(max(0.0, scene.over_at - world.loop.time()) + AFTERWARDS_SECONDS)
     world.annotate(running.ref, names.ANNOTATION_FAILOVER, None)  # its pod may be gone by now
     world.calm()

@@ -23,6 +23,8 @@ PORTS: Final = (BOTH, BOTH, (Port.CLIENT,), (Port.BUS,))
 JUST_NOW_SECONDS: Final = 1.0
 """What was acknowledged so lately may still be on its way to the replicas."""
 
+LEADING_SHARE: Final = 0.6
+
 End = Callable[[], None]
 
 
@@ -41,6 +43,13 @@ class Scene:
     def boxes(self) -> "list[Sandbox]":
         """Pods whose engine runs."""
         return [b for b in self.world.boxes(self.ref.name) if b.node is not None and b.ip is not None and not b.going]
+
+    def victim(self) -> "Sandbox | None":
+        """A pod whose engine runs, and more often one that leads."""
+        boxes = self.boxes()
+        leading = [b for b in boxes if b.node is not None and b.node.me.primary]
+        some = leading if leading and self.chance.random() < LEADING_SHARE else boxes
+        return self.chance.choice(some) if some else None
 
     def begin(self, trouble: "Trouble", seconds: float) -> None:
         """It lasts so long."""
@@ -78,7 +87,7 @@ Trouble = Callable[[Scene], End | None]
 
 def kill(scene: Scene) -> None:
     """SIGKILL to a process that somebody is in step with."""
-    box = scene.chance.choice(scene.boxes() or [None])
+    box = scene.victim()
     if box is not None and scene.can_spare([box]):
         scene.world.note(f"trouble: kill {box.key.name}")
         scene.world.kubelets.kill(box)
@@ -113,7 +122,7 @@ def lose_api(scene: Scene) -> End:
 
 def hide(scene: Scene) -> End | None:
     """The operator cannot reach a node, or that one cannot reach the operator."""
-    box = scene.chance.choice(scene.boxes() or [None])
+    box = scene.victim()
     return None if box is None else _cut(scene, [(OPERATOR, str(box.ip))], scene.chance.random() < 0.5)
 
 
@@ -182,7 +191,8 @@ def part_two(scene: Scene) -> End | None:
     boxes = scene.boxes()
     if len(boxes) < 2:
         return None
-    one, other = scene.chance.sample(boxes, 2)
+    one = scene.victim() or boxes[0]
+    other = scene.chance.choice([b for b in boxes if b is not one])
     return _cut(scene, [(str(one.ip), str(other.ip))], scene.chance.random() < 0.5)
 
 
@@ -197,9 +207,18 @@ def part_many(scene: Scene) -> End | None:
     return _cut(scene, pairs, chance.random() < 0.7)
 
 
+def isolate(scene: Scene) -> End | None:
+    """A node cannot reach any other; the operator may still reach it. Its clients do."""
+    box, chance = scene.victim(), scene.chance
+    if box is None:
+        return None
+    others = [str(b.ip) for b in scene.boxes() if b is not box] + [OPERATOR] * chance.choice((0, 1, 1))
+    return _cut(scene, [(str(box.ip), other) for other in others], chance.random() < 0.8)
+
+
 def freeze(scene: Scene) -> End | None:
     """A process hangs; its kernel does not."""
-    box = scene.chance.choice(scene.boxes() or [None])
+    box = scene.victim()
     node = box.node if box is not None else None
     if box is None or node is None or not scene.can_spare([box]):
         return None
@@ -254,10 +273,10 @@ def set_hosts_clock(scene: Scene) -> End:
 
 def _some_host(scene: Scene) -> str | None:
     """One that the cluster can do without, none being away."""
-    world = scene.world
-    host = scene.chance.choice(sorted(world.hosts.by_name))
-    spared = scene.can_spare([b for b in scene.boxes() if b.host == host])
-    return host if spared and not world.kubelets.dark | world.kubelets.stranded else None
+    world, box = scene.world, scene.victim()
+    if box is None or world.kubelets.dark | world.kubelets.stranded:
+        return None
+    return box.host if scene.can_spare([b for b in scene.boxes() if b.host == box.host]) else None
 
 
 def _step(chance: Random) -> float:
@@ -294,11 +313,12 @@ def acknowledged_writes_may_be_lost(scene: Scene) -> bool:
 MAJORITY_SHARDS: Final = 3
 """Without one of so many primaries the others are a majority."""
 HARMLESS: Final[tuple[Trouble, ...]] = (
-    *(kill, kill, kill_operator, die_around_a_write, freeze_operator, two_operators, lose_api),
+    *(kill, kill, kill, kill, kill_operator, die_around_a_write, freeze_operator, two_operators, lose_api),
     *(hide, set_operators_clock, disturb_requests, disturb_bus, ask_for_failover, cordon),
 )
 SEPARATING: Final[tuple[Trouble, ...]] = (
-    *(part_two, part_two, part_many, part_many, freeze, pause_machine, strand, power_off, set_hosts_clock),
+    *(part_two, part_two, part_many, isolate, isolate, isolate),
+    *(freeze, pause_machine, strand, power_off, set_hosts_clock),
 )
 ENDING: Final[frozenset[Trouble]] = frozenset({kill, freeze, pause_machine, power_off})
 """After them a process has ended, or is ended because it hangs."""
