@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from bench.failovers import FAMILY
 from bench.lifecycle import SHARDS
+from bench.prober import OPERATIONS_PER_SECOND
 
 HEAD: Final = """# Benchmarks
 
@@ -48,6 +50,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"{changes}\n\n"
         f"The rolling restart took {_per_shard(results['lifecycle'][-1])} ms for each shard. "
         "Targets: 3 → 4 shards 15000 ms after the last new pod ran, 0 failed; gaps 100 ms.\n\n"
+        f"{_deaths(results['failovers'], results['outages'])}"
         "## Speed of slot moves\n\n"
         "Engine processes on loopback, 3 → 6 shards, values of 100 bytes; a client in a process of its own reads and "
         "writes meanwhile. Targets: 3x valkey-cli by MIGRATE; 0.95x of the engine's own speed with atomic migration; "
@@ -55,7 +58,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         "| By | Valkey | Replicas | Keys moved | Time | Keys/s | Client p50 | p99 | largest | failed |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
         f"{reshards}\n\n"
-        f"{_chart(results['reshards'])}"
+        f"{_speeds(results['reshards'])}"
     )
 
 
@@ -71,6 +74,37 @@ def _per_shard(restart: Mapping[str, Any]) -> int:
     return int(restart["milliseconds"]) // SHARDS
 
 
+def _deaths(failovers: Mapping[str, Any], outages: Sequence[Mapping[str, Any]]) -> str:
+    dark = "\n".join(f"| {row['what']} | {row['count']} | {' | '.join(_times(row['times']))} |" for row in outages)
+    kills, switches = "\n".join(_kills(row) for row in failovers["kills"]), failovers["switches"]
+    return (
+        "## When a primary dies\n\n"
+        f"Engine processes on loopback, Valkey {FAMILY}, {SHARDS} shards with one replica each, no persistence: from "
+        "SIGKILL until the slots take writes again. Targets: p50 250 ms, p99 600 ms.\n\n"
+        "| By | Node timeout | Kills | p50 | p99 | smallest | largest |\n|---|---|---|---|---|---|---|\n"
+        f"{kills}\n\n"
+        f"{_gaps(failovers['kills'])}\n"
+        f"{switches['count']} planned switches, as by `kubectl cache failover`, cost a client of "
+        f"{OPERATIONS_PER_SECOND} operations a second: {switches['failed']} of "
+        f"{switches['operations'] + switches['failed']} failed; p50 {switches['p50']} ms, p99 {switches['p99']} ms, "
+        f"largest {switches['largest']} ms.\n\n"
+        f"On Kubernetes, through the installed operator, {SHARDS} shards with one replica each: from the cut of the "
+        "power until all slots of the lost primaries take writes again. The machines of the operator's leader and of "
+        "the client stay on. Targets: p99 4000 ms for a machine, 10000 ms for a zone.\n\n"
+        "| What | Times | p50 | p99 | smallest | largest |\n|---|---|---|---|---|---|\n"
+        f"{dark}\n\n"
+    )
+
+
+def _gaps(kills: Sequence[Mapping[str, Any]]) -> str:
+    labels = [f"{row['by'].removeprefix('the ')}, {row['node_timeout']} ms" for row in kills]
+    return _chart("Milliseconds without writes after a kill, p50", labels, [row["times"]["p50"] for row in kills])
+
+
+def _kills(row: Mapping[str, Any]) -> str:
+    return f"| {row['by']} | {row['node_timeout']} ms | {row['kills']} | {' | '.join(_times(row['times']))} |"
+
+
 def _reshard(row: Mapping[str, Any]) -> str:
     seen = row["clients"]
     times = " | ".join(f"{seen[key]} ms" for key in ("p50", "p99", "largest")) if seen else "- | - | -"
@@ -80,14 +114,16 @@ def _reshard(row: Mapping[str, Any]) -> str:
     )
 
 
-def _chart(reshards: Sequence[Mapping[str, Any]]) -> str:
-    """Bars of the speeds, in a language that code hosts draw."""
+def _speeds(reshards: Sequence[Mapping[str, Any]]) -> str:
     shown = [row for row in reshards if row["keys_moved"]]
-    labels = ", ".join(f'"{row["by"].split()[0].rstrip(",")} {row["family"]}, {row["replicas"]} r."' for row in shown)
-    bars = ", ".join(str(row["keys_per_second"]) for row in shown)
-    return (
-        f'```mermaid\nxychart-beta\n    title "Keys moved per second"\n    x-axis [{labels}]\n    bar [{bars}]\n```\n'
-    )
+    labels = [f"{row['by'].split()[0].rstrip(',')} {row['family']}, {row['replicas']} r." for row in shown]
+    return _chart("Keys moved per second", labels, [row["keys_per_second"] for row in shown])
+
+
+def _chart(title: str, labels: Sequence[str], values: Sequence[int]) -> str:
+    """Bars, in a language that code hosts draw."""
+    names, bars = ", ".join(f'"{label}"' for label in labels), ", ".join(map(str, values))
+    return f'```mermaid\nxychart-beta\n    title "{title}"\n    x-axis [{names}]\n    bar [{bars}]\n```\n'
 
 
 def _times(sample: Mapping[str, int]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ Configured by the connection Secret's keys in the environment. Standard library 
     ask.py loaded COUNT           say how many of them hold what was written
     ask.py seed EACH              write that many small keys into every slot, and say how many were accepted
     ask.py seeded EACH            say how many of them hold what was written
+    ask.py accepts ADDRESS KEY    try until that node accepts a write, and say when it did (monotonic seconds)
     ask.py nodes                  each node's own view of the cluster
     ask.py ping                   PONG, or the class of the error
     ask.py ping-without-password  the same as somebody who has no credentials
@@ -20,6 +21,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 SECONDS = 3.0
+ACCEPT_SECONDS: Final = 90.0
+POLL_SECONDS: Final = 0.01
 BATCH = 2000
 SLOTS: Final = 16384
 SEED: Final = """
@@ -155,6 +159,19 @@ def batches(count: int) -> Iterator[range]:
         yield range(start, min(count, start + BATCH))
 
 
+def accepts(address: str, key: str) -> float:
+    """Monotonic seconds at which the node has accepted a write."""
+    client, deadline = node(address, int(setting("port"))), time.monotonic() + ACCEPT_SECONDS
+    while True:
+        try:
+            client.set(key, "accepted")
+            return time.monotonic()
+        except RedisError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
 def nodes() -> dict[str, Any]:
     """CLUSTER NODES of every node, as {address: [{id, ip, flags, primary}, ...]}."""
     views: dict[str, Any] = {}
@@ -202,6 +219,7 @@ QUESTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "loaded": lambda number: loaded(int(number)),
     "seed": lambda each: in_every_slot(SEED, int(each)),
     "seeded": lambda each: in_every_slot(SEEDED, int(each)),
+    "accepts": accepts,
     "nodes": nodes,
     "ping": lambda: ping(password=True),
     "ping-without-password": lambda: ping(password=False),

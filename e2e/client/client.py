@@ -61,6 +61,10 @@ class Client:
         """How many of them hold what was written."""
         return int(self.ask("seeded", str(each)))
 
+    def accepts(self, address: str, key: str) -> float:
+        """Try until the node at an address accepts a write; when that was, by this machine's monotonic clock."""
+        return float(self.ask("accepts", address, key))
+
     def _reply(self, question: tuple[str, ...]) -> Obj:
         output = self.kube.execute(self.namespace, self.pod, "python", "/scripts/ask.py", *question, within=120)
         assert output.code == 0, f"ask.py {' '.join(question)}: {output.stdout}\n{output.stderr}"

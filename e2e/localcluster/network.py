@@ -32,6 +32,9 @@ def create_fabric(layout: Layout) -> None:
     """The control plane's namespace with all bridges."""
     instance = layout.instance
     fabric = _make_netns(instance, FABRIC)
+    # The zones' bridges must not answer for the control plane: they would, with the hardware address of one of their
+    # wires, and nodes that have learned it lose the control plane when that wire's node loses its power.
+    run(*in_netns(fabric, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1"))
     lines = [
         f"link add {CORE} type bridge",
         f"addr add {instance.control_plane}/{instance.machine_network.prefixlen} dev {CORE}",

@@ -42,12 +42,12 @@ class Faults(Protocol):
         """No API server answers within the block; workloads go on. At its end it is ready again."""
         ...
 
-    def power_off(self, node: str) -> None:
-        """Cut the node's wire and kill all that runs on it."""
+    def power_off(self, *nodes: str) -> None:
+        """Cut the nodes' wires and kill all that runs on them."""
         ...
 
-    def power_on(self, node: str) -> None:
-        """Boot it again."""
+    def power_on(self, *nodes: str) -> None:
+        """Boot them again."""
         ...
 
 

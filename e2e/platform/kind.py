@@ -105,13 +105,13 @@ class KindFaults:
         finally:
             run(require("docker"), "unpause", f"{CLUSTER}-control-plane")
 
-    def power_off(self, node: str) -> None:
-        """Kill the node's container."""
-        run(require("docker"), "kill", node)
+    def power_off(self, *nodes: str) -> None:
+        """Kill the nodes' containers."""
+        run(require("docker"), "kill", *nodes)
 
-    def power_on(self, node: str) -> None:
-        """Start it again."""
-        run(require("docker"), "start", node)
+    def power_on(self, *nodes: str) -> None:
+        """Start them again."""
+        run(require("docker"), "start", *nodes)
 
     def _process(self, namespace: str, pod: str, container: str) -> tuple[str, int]:
         config = ("--kubeconfig", str(STATE / "kubeconfig"), "--context", CONTEXT)

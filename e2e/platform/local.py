@@ -121,15 +121,15 @@ class LocalFaults:
             with _explained():
                 self._cluster.start_api_server()
 
-    def power_off(self, node: str) -> None:
-        """Cut the wire, kill everything."""
+    def power_off(self, *nodes: str) -> None:
+        """Cut the wires, kill everything."""
         with _explained():
-            self._cluster.power_off(node)
+            self._cluster.power_off(*nodes)
 
-    def power_on(self, node: str) -> None:
-        """Boot it and wait until it is Ready."""
+    def power_on(self, *nodes: str) -> None:
+        """Boot them and wait until they are Ready."""
         with _explained():
-            self._cluster.power_on(node)
+            self._cluster.power_on(*nodes)
 
 
 @contextmanager

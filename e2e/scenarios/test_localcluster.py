@@ -17,7 +17,7 @@ import pytest
 from e2e.localcluster import cgroups, network
 from e2e.localcluster.__main__ import main
 from e2e.localcluster.cluster import LocalCluster
-from e2e.localcluster.commands import wait_until
+from e2e.localcluster.commands import run, wait_until
 from e2e.localcluster.instance import FABRIC, LocalClusterError
 from e2e.localcluster.machine import Machine
 from e2e.localcluster.processes import process
@@ -81,6 +81,19 @@ def test_nodes_are_ready_in_their_zones(cluster: LocalCluster) -> None:
 
     assert labels == {"n0": "a", "n1": "b", "n2": "c"} == {name: cluster.zone_of(name) for name in cluster.node_names}
     assert problems(cluster.layout) == []
+
+
+def test_only_the_control_plane_answers_for_its_address(cluster: LocalCluster) -> None:
+    instance = cluster.instance
+
+    def ip(machine: str, *words: str) -> list[dict[str, str]]:
+        answer: list[dict[str, str]] = json.loads(run("ip", "-n", instance.netns(machine), "-json", *words))
+        return answer
+
+    own = ip(FABRIC, "link", "show", network.CORE)[0]["address"]
+    address = str(instance.control_plane)
+    learned = [row.get("lladdr") for node in cluster.layout.nodes for row in ip(node.name, "neigh", "show", address)]
+    assert learned == [own] * NODES
 
 
 def test_up_again_changes_nothing(cluster: LocalCluster) -> None:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.alone
 FAILOVER_SECONDS = 120.0
 LOSS_SECONDS: Final = 240.0
 """Until Kubernetes marks a machine as not ready, the grace, and some time for a slow machine."""
+ZONE: Final = "topology.kubernetes.io/zone"
 OUT_OF_SERVICE: Final = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
 
 
@@ -68,6 +69,31 @@ def test_node_that_stays_without_power_is_left(kube: Kube, cart: Cluster, shoppe
     cart.until_whole()
     assert len({row["id"] for view in shopper.ask("nodes").values() for row in view}) == len(cart.members())
     assert shopper.count(200, "before") == 200
+
+
+def test_zone_without_power_is_served_by_the_others(kube: Kube, cart: Cluster, shopper: Client, faults: Faults) -> None:
+    cart.edit({"placement": {"nodeLossGraceSeconds": 3600}})
+    cart.until_whole()
+    shopper.write(200, "bright")
+    zones = {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in kube.list("Node")}
+    near = zones[kube.get("Pod", shopper.namespace, shopper.pod)["spec"]["nodeName"]]
+    dark = next(m.zone for m in cart.members() if m.role == "primary" and m.zone != near)
+    gone = {m.name for m in cart.members() if m.zone == dark}
+    faults.power_off(*(node for node, zone in zones.items() if zone == dark))
+    try:
+        cart.until(
+            "every shard is led from elsewhere",
+            lambda: not {leader(cart, shard) for shard in range(3)} & {None, *gone},
+            FAILOVER_SECONDS,
+        )
+        cart.until_condition("Ready")
+        assert shopper.count(200, "bright") == 200
+        shopper.write(200, "dark-zone")
+    finally:
+        faults.power_on(*(node for node, zone in zones.items() if zone == dark))
+    cart.until_whole()
+    cart.assert_spread()
+    assert shopper.count(200, "dark-zone") == 200
 
 
 def test_pod_with_a_volume_waits_until_somebody_says_that_its_node_is_off(

@@ -1,9 +1,9 @@
 """What the operator reports under ``status``. Integers with units, no floats, no heartbeats."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import Field, computed_field
+from pydantic import ConfigDict, Field, ValidationError, computed_field
 
 from cachecluster.api import names
 from cachecluster.api.conditions import Condition
@@ -24,14 +24,30 @@ def _list_map(key: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
-class Endpoint(Model):
+class Report(Model):
+    """A part of the status. An operator reads back what the one before it has written, which may have been a newer
+    one: a field that it does not know does not keep it from its work.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    @classmethod
+    def read(cls, written: Any) -> Self | None:
+        """What is there; None if it is nothing, or nothing that this operator understands."""
+        try:
+            return cls.model_validate(written)
+        except ValidationError:
+            return None
+
+
+class Endpoint(Report):
     """A name and port to connect to."""
 
     host: str = Field(description="DNS name inside the Kubernetes cluster.")
     port: int = Field(ge=1, le=65535, description="TCP port.")
 
 
-class Endpoints(Model):
+class Endpoints(Report):
     """Where clients connect."""
 
     configuration: Endpoint = Field(
@@ -39,14 +55,14 @@ class Endpoints(Model):
     )
 
 
-class PrimaryStatus(Model):
+class PrimaryStatus(Report):
     """The node that takes a shard's writes."""
 
     pod: str = Field(description="Name of the pod.")
     zone: str | None = Field(default=None, description="Zone of the pod's node; absent while the node is not known.")
 
 
-class ReplicaStatus(Model):
+class ReplicaStatus(Report):
     """A node that follows a primary."""
 
     pod: str = Field(description="Name of the pod.")
@@ -54,7 +70,7 @@ class ReplicaStatus(Model):
     synced: bool = Field(description="Whether its link to the primary is up, with a completed synchronisation.")
 
 
-class ShardStatus(Model):
+class ShardStatus(Report):
     """One shard as last observed."""
 
     name: str = Field(description="Name of the shard and of its StatefulSet, for example cart-0.")
@@ -65,7 +81,7 @@ class ShardStatus(Model):
     )
 
 
-class Effective(Model):
+class Effective(Report):
     """What was last rolled out to every node; a roll that is under way does not show here until it is done."""
 
     version: Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,4}\.[0-9]{1,4}(\.[0-9]{1,6})?$")] = Field(
@@ -81,7 +97,7 @@ class Effective(Model):
     )
 
 
-class Resharding(Model):
+class Resharding(Report):
     """Slots that move from shard to shard."""
 
     from_: int = Field(ge=0, alias="from", description="Number of shards with slots when it began.")
@@ -103,7 +119,7 @@ _PROVEN: Final = tuple(c for c in FailoverCause if c is not FailoverCause.MARKED
 """What the operator acts on."""
 
 
-class LastFailover(Model):
+class LastFailover(Report):
     """A primary was lost, and the operator has had a replica take its place."""
 
     time: Moment = Field(description="When that was.")
@@ -121,7 +137,7 @@ class LastFailover(Model):
     )
 
 
-class Failover(Model):
+class Failover(Report):
     """A primary was lost and a replica leads in its place. A time that the operator does not know is absent."""
 
     shard: str = Field(description="Name of the shard, for example cart-0.")
@@ -164,7 +180,7 @@ class Failover(Model):
     )
 
 
-class CacheClusterStatus(Model):
+class CacheClusterStatus(Report):
     """The observed state of the cache cluster, written by the operator."""
 
     SCHEMA: ClassVar[Mapping[str, Any]] = {"required": []}  # parts of a status may be written by themselves

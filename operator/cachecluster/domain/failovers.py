@@ -113,8 +113,8 @@ class Chronicle:
 
 def failovers(snap: Snapshot, chronicle: Chronicle) -> list[Failover]:
     """Those that the status has already and those that have been seen since, newest first."""
-    before = [Failover.model_validate(f) for f in snap.status.get("failovers", ())]
-    told = {(f.shard, f.time): f for f in (*before, *(a.told() for a in chronicle.accounts))}
+    before = (Failover.read(written) for written in snap.status.get("failovers", ()))
+    told = {(f.shard, f.time): f for f in (*before, *(a.told() for a in chronicle.accounts)) if f is not None}
     return sorted(told.values(), key=lambda f: (f.time, f.shard), reverse=True)[:FAILOVERS_KEPT]
 
 
@@ -122,8 +122,7 @@ def last_failover(snap: Snapshot, told: Sequence[Failover]) -> LastFailover | No
     """The last one that was the operator's work, which may be longer ago than the list goes back."""
     last = next((f for f in told if f.confirmed_at is not None and f.promoted_at is not None), None)
     if last is None:
-        before = snap.status.get("lastFailover")
-        return LastFailover.model_validate(before) if before else None
+        return LastFailover.read(snap.status.get("lastFailover"))
     return LastFailover.model_validate(
         {
             "time": last.time.partition(".")[0] + "Z",

@@ -48,8 +48,7 @@ def resharding_status(snap: Snapshot, topology: Topology, keys_moved: int) -> Re
 
 def resharding_before(snap: Snapshot) -> Resharding | None:
     """As it was last written."""
-    written = snap.status.get("resharding")
-    return Resharding.model_validate(written) if written else None
+    return Resharding.read(snap.status.get("resharding"))
 
 
 def resharding_news(before: Resharding | None, after: Resharding | None) -> str | None:

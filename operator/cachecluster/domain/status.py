@@ -345,10 +345,9 @@ def _shard(topology: Topology, shard: Shard) -> ShardStatus:
 
 def _effective(snap: Snapshot, topology: Topology, rolled: bool) -> Effective | None:
     """Changes only when a roll is complete."""
-    before = snap.status.get("effective")
     template = next((m["spec"]["template"]["spec"] for m in snap.desired if m["kind"] == "StatefulSet"), None)
     if not rolled or isinstance(snap.spec, InvalidSpec) or template is None:
-        return Effective.model_validate(before) if before else None
+        return Effective.read(snap.status.get("effective"))
     versions = {m.node.version for m in topology.members if m.node is not None}
     image = next(c["image"] for c in template["containers"] if c["name"] == names.CONTAINER)
     volumes = template.get("volumes", ())

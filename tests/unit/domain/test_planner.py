@@ -155,6 +155,18 @@ class TestFormation:
             ("cart-0-0", Role.PRIMARY),
         ]
 
+    def test_a_primary_that_does_not_answer_is_one_until_another_leads(self) -> None:
+        silent = formed().with_node(0, 0, answers=False, label="primary")
+        assert not of_type(silent, LabelRole)
+        slots = formed().nodes[0].slots
+        succeeded = silent.with_node(0, 0, slots=NO_SLOTS).with_node(
+            0, 1, role=Role.PRIMARY, follows=None, slots=slots, epoch=9, label="replica"
+        )
+        assert [(a.pod, a.role) for a in of_type(succeeded, LabelRole)] == [
+            ("cart-0-0", Role.REPLICA),
+            ("cart-0-1", Role.PRIMARY),
+        ]
+
 
 class TestGates:
     def test_nothing_happens_before_the_finalizer_is_visible(self) -> None:

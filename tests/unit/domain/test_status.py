@@ -139,3 +139,19 @@ def test_a_requested_failover_is_confirmed_once_another_pod_leads() -> None:
     assert handled("cart-9-9") is None
     lost = replace(formed(), more={"annotations": {names.ANNOTATION_FAILOVER: "cart-0-1"}})
     assert status_of(lost.with_node(0, 0, answers=False)).last_handled_failover is None
+
+
+def test_what_a_newer_operator_has_reported_stops_no_pass() -> None:
+    failover = {"shard": "cart-0", "from": "cart-0-0", "to": "cart-0-1", "time": "2026-01-02T03:04:05.678Z"}
+    newer = {**failover, "cause": "SomethingNew", "message": "it ended", "howOften": 2}
+    reported = {
+        "failovers": [newer, {"when": "a list of another form"}],
+        "lastFailover": newer,
+        "resharding": {"from": "another form"},
+        "effective": {"another": "form"},
+    }
+    status = derive(snap := replace(formed().snapshot(), status=reported), plan(snap))
+    assert [f.cause for f in status.failovers] == ["SomethingNew"]
+    assert status.last_failover is not None
+    assert status.last_failover.cause == "SomethingNew"
+    assert status.resharding is None

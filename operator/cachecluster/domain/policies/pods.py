@@ -65,7 +65,8 @@ CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContaine
 def label_roles(now: Situation) -> Iterator[Verdict]:
     """Role labels follow what the nodes say: budgets and selectors rely on them.
 
-    Who leads no more is labelled first: with one primary too many the budget would let one be evicted.
+    Who leads no more is labelled first, even if it does not answer: with one primary too many the budget would let one
+    be evicted, and a scaler would count a shard too many.
     """
     for shard in now.topology.shards:
         for member in sorted(shard.members, key=lambda m: m is shard.primary):
@@ -78,9 +79,10 @@ def label_roles(now: Situation) -> Iterator[Verdict]:
 def _role(shard: Shard, member: Member) -> Role | None:
     if member is shard.primary:
         return Role.PRIMARY
-    if member.node is not None and member.node.role is Role.REPLICA:
-        return Role.REPLICA
-    return None
+    if member.node is not None:
+        return Role.REPLICA if member.node.role is Role.REPLICA else None
+    succeeded = shard.primary is not None and member.pod.role_label == Role.PRIMARY
+    return Role.REPLICA if succeeded else None
 
 
 def leave_cordoned_hosts(now: Situation) -> Iterator[Verdict]:

@@ -1,0 +1,103 @@
+"""How soon writes go on after a machine or a zone loses its power, on Kubernetes, through the installed operator.
+
+A fresh cluster for each outage, so that it does not matter who leads after the one before. The machines of the
+operator's leader and of the client that measures stay on.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from bench.failovers import SHARDS
+from bench.statistics import Percentiles, percentiles
+from e2e import client
+from e2e.client import Client
+from e2e.cluster import Cluster, Member, small_spec
+from e2e.diagnosis import OPERATOR_NAMESPACE
+from e2e.install import Installation
+from e2e.leadership import Leadership
+from e2e.platform import Faults
+from tests.engines.operated import key_of
+
+ZONE: Final = "topology.kubernetes.io/zone"
+GRACE_SECONDS: Final = 3600
+"""Machines come back soon: no pod is to be given up meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outages:
+    """Milliseconds until all slots of the primaries that were lost take writes again."""
+
+    what: str
+    count: int
+    times: Percentiles
+
+
+def measure(installation: Installation, namespace: str, machines: int) -> list[dict[str, Any]]:
+    """So many machines, and a third as many zones; nothing where the platform's machines are not ours."""
+    faults = installation.platform.faults
+    if faults is None:
+        return []
+    rows = []
+    for what, count, victims in (("a machine", machines, _machine), ("a zone", machines // 3, _zone)):
+        times = []
+        for index in range(count):
+            times.append(_outage(installation, faults, namespace, f"dark-{what[2:]}-{index}", victims))
+            print(f"{what} without power: {times[-1]:.0f} ms", file=sys.stderr)
+        rows.append(asdict(Outages(f"{what} without power", count, percentiles(times))))
+    return rows
+
+
+Zones = Mapping[str, str]
+"""By Kubernetes node."""
+Victims = Callable[[list[Member], set[str], Zones], list[str]]
+
+
+def _outage(installation: Installation, faults: Faults, namespace: str, name: str, victims: Victims) -> float:
+    """Milliseconds until every shard takes writes that had its primary on one of the machines."""
+    cluster = Cluster(installation.kube, namespace, name)
+    cluster.apply(small_spec(SHARDS, 1, placement={"nodeLossGraceSeconds": GRACE_SECONDS}))
+    cluster.until_whole()
+    application = client.start(installation.kube, installation.image, namespace, name)
+    members = cluster.members()
+    off = victims(members, _needed(installation, faults, application), _zones(installation))
+    lost = [m.shard for m in members if m.role == "primary" and m.node in off]
+    heirs = {m.shard: m.ip for m in members if m.role == "replica" and m.shard in lost}
+    with ThreadPoolExecutor(max_workers=len(lost)) as waiting:
+        answers = [waiting.submit(application.accepts, heirs[s], key_of(s, SHARDS)) for s in lost]
+        began = time.monotonic()
+        try:
+            faults.power_off(*off)
+            ended = max(answer.result() for answer in answers)
+        finally:
+            faults.power_on(*off)
+    cluster.until_whole()
+    cluster.delete()
+    installation.kube.delete("Pod", namespace, application.pod, grace_seconds=0)
+    return 1000 * (ended - began)
+
+
+def _needed(installation: Installation, faults: Faults, application: Client) -> set[str]:
+    """Kubernetes nodes that stay on."""
+    leader = Leadership(installation.kube, faults).holder().partition("_")[0]
+    pods = ((application.namespace, application.pod), (OPERATOR_NAMESPACE, leader))
+    return {installation.kube.get("Pod", *pod)["spec"]["nodeName"] for pod in pods}
+
+
+def _zones(installation: Installation) -> Zones:
+    return {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in installation.kube.list("Node")}
+
+
+def _machine(members: list[Member], needed: set[str], _: Zones) -> list[str]:
+    """One that a primary runs on."""
+    return next([m.node] for m in members if m.role == "primary" and m.node not in needed)
+
+
+def _zone(members: list[Member], needed: set[str], zones: Zones) -> list[str]:
+    """All machines of a zone with a primary."""
+    kept = {zones[node] for node in needed}
+    dark = next(m.zone for m in members if m.role == "primary" and m.zone not in kept)
+    return sorted(node for node, zone in zones.items() if zone == dark)
