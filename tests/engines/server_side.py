@@ -51,6 +51,10 @@ class Servers:
             case "move":
                 node.address = self.cluster.addresses.take()
                 await self._start(step.node)
+            case "deaf" | "hears":
+                everything, nothing = -2, -1
+                which = everything if step.what == "deaf" else nothing
+                await node.call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", which)
             case "blank":
                 for path in node.data.iterdir():
                     path.unlink()

@@ -23,6 +23,8 @@ class Senses:
     operator_namespace: str
     leader: Callable[[], bool]
     """Whether this process may still act, asked before every action."""
+    clock: Callable[[], float]
+    """Seconds by a clock that nobody sets and that goes on while the machine sleeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,6 @@ class Dependencies(Senses):
     generate_password: Callable[[], str]
     events: EventRecorder
     watcher: NodeWatcher
-    clock: Callable[[], float]
-    """Seconds by a clock that nobody sets and that goes on while the machine sleeps."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Memory:
     """Since when something has been seen, within this process. Losing it only makes the operator wait again."""
 
     unreachable_since: dict[str, float] = field(default_factory=dict)
-    """By pod uid."""
+    """By pod uid; by the clock that nobody sets, as all that decides something."""
     foreign_since: dict[str, float] = field(default_factory=dict)
     """By node id."""
     taken_over: set[str] = field(default_factory=set)

@@ -16,19 +16,27 @@ class _Facts:
     host: Host
     transition: str
     """When the node has become ready or not, by the clock of who wrote it down: it tells one time from another."""
+    away_since: float | None = None
+    """When we have first seen that it is not ready, this time, by the clock that nobody sets."""
 
 
 class HostCache:
     """Kubernetes nodes by name, as projections of what the watch delivers."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        """Empty; ``replace`` fills it. ``now``: Unix seconds, by the same clock as the snapshots'."""
-        self._now = now
+    def __init__(self, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
+        """Empty; ``replace`` fills it. ``now``: Unix seconds, by the same clock as the snapshots'. ``clock``: one that
+        nobody sets, in seconds: a grace must not be over because somebody has put the other one right.
+        """
+        self._now, self._clock = now, clock
         self._facts: dict[str, _Facts] = {}
 
     def hosts(self) -> Mapping[str, Host]:
         """As of now; a copy."""
-        return {name: facts.host for name, facts in self._facts.items()}
+        zero = self._now() - self._clock()
+        return {
+            name: f.host if f.away_since is None else replace(f.host, not_ready_since=zero + f.away_since)
+            for name, f in self._facts.items()
+        }
 
     def observe(self, node: Mapping[str, Any]) -> bool:
         """Take in one node; says whether anything changed that matters."""
@@ -45,8 +53,8 @@ class HostCache:
             return facts
         known = self._facts.get(facts.host.name)
         same = known is not None and known.transition == facts.transition
-        since = known.host.not_ready_since if known is not None and same else None
-        return replace(facts, host=replace(facts.host, not_ready_since=self._now() if since is None else since))
+        since = known.away_since if known is not None and same else None
+        return replace(facts, away_since=self._clock() if since is None else since)
 
     def forget(self, name: str) -> bool:
         """The node was deleted; says whether it was known."""

@@ -90,7 +90,9 @@ class Node:
     """Told of every id that enters the table."""
 
     def __post_init__(self) -> None:
-        now = self.network.clock.now()
+        self.ahead = self.network.ahead.get(self.address.ip, 0.0)
+        """Seconds by which its machine's clock goes ahead of the true time."""
+        now = self.now()
         self.alive = True
         self.started = now
         self.run_id = self.new_id()
@@ -114,7 +116,9 @@ class Node:
         self.frozen = False
         """It hangs (SIGSTOP): its kernel answers in its place, as far as kernels do."""
         self.thawed = 0.0
-        """When it last went on."""
+        """When it last went on, by the true time."""
+        self.set_back_until = 0.0
+        """The true time until which it lives through seconds again, its clock having been set back."""
         self.operator_sessions = 0
         """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf
@@ -167,8 +171,8 @@ class Node:
         return self.rows.get(self.me.primary_id, self.me)
 
     def now(self) -> float:
-        """Unix seconds."""
-        return self.network.clock.now()
+        """Unix seconds, as the machine's clock has them: the engine measures by it what lies between nodes."""
+        return self.network.clock.now() + self.ahead
 
     def new_id(self) -> str:
         """Forty random hexadecimal digits."""
@@ -246,7 +250,7 @@ class Node:
 
     def thaw(self) -> None:
         """SIGCONT."""
-        self.frozen, self.thawed = False, self.now()
+        self.frozen, self.thawed = False, self.network.clock.now()
 
     def _cron(self) -> None:
         if self.alive:

@@ -192,7 +192,7 @@ def cron(node: "Node") -> None:
             _down(node)
         elif repl.up and not repl.primary.frozen:
             _drain(node, repl.attempt)
-            repl.primary.repl.heard[node.node_id] = node.now()
+            repl.primary.repl.heard[node.node_id] = repl.primary.now()
     elif node.now() - repl.last_io > REPL_TIMEOUT:
         _down(node)
 
@@ -270,7 +270,7 @@ def _joined(node: "Node", primary: "Node") -> None:
         primary.repl.second_offset,
     )
     repl.up, repl.syncing, repl.last_io, repl.down_since = True, False, node.now(), None
-    primary.repl.heard[node.node_id] = node.now()
+    primary.repl.heard[node.node_id] = primary.now()
     count(primary)
     share_marks(primary, node)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, OnDataLoss
+from cachecluster.domain import durability
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.records import FILE
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PASS_BOUND_SECONDS: Final = 40.0
 BOTH_SECONDS: Final = 1.5 * NODE_TIMEOUT_SECONDS
 """A primary that has been cut off finds out after so long at most, and serves no more: until then two may serve."""
+ALONE_SECONDS: Final = 5.0
+"""A primary that asks for a replica takes writes for so long at most after the last report of one."""
 GRACE_SECONDS: Final = 0.2
 """A command may be on its way when a cut is undone."""
 
@@ -63,8 +66,6 @@ class Watch:
         self.approved: set[tuple[str, int]] = set()
         """Incident and slot: what approvals have been used for."""
         self.writing: dict[int, Writing] = {}
-        self.partitioned = False
-        """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
         world.kubelets.on_node.append(self._started)
         world.statefulsets.on_replace.append(self._replacing)
         world.statefulsets.on_surplus.append(self._removing)
@@ -113,7 +114,7 @@ class Watch:
         box = self.world.box_of(node)
         if why == SLOTS_LOST:
             self.world.violate("S2", f"{node.ip} dropped the last copy of {token} with its slot {slot}")
-        elif why.startswith("full sync") and not self.partitioned:
+        elif why.startswith("full sync") and not self.world.partitioned:
             self.world.violate("S3", f"{node.ip}: {why} wiped the last copy of {token} in slot {slot}")
         elif box is not None and box.uid in self.replaced and not self.loss_accepted:
             self.world.violate("S7", f"the roll took the last copy of {token} with {box.key.name}")
@@ -159,13 +160,21 @@ class Watch:
     def accepted(self, node: Node, slot: int) -> None:
         """A primary has acknowledged a client's write of a slot of its own."""
         now = self.world.loop.time()
+        self._copied(node, now)
         before = self.writing.get(slot)
         if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
             self.writing[slot] = Writing(node, node.me.config_epoch, now)
-        elif node is not before.node and now - max(before.since, node.thawed - EPOCH) > BOTH_SECONDS:
+        elif node is not before.node and now - max(before.since, _awake_since(node) - EPOCH) > BOTH_SECONDS:
             self.world.violate(
                 "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
             )
+
+    def _copied(self, node: Node, now: float) -> None:
+        """Who asks for a replica takes no more writes soon after the last report of one (docs/durability.md)."""
+        asks, heard = int(node.parameters[durability.TO_WRITE]), node.repl.heard.values()
+        alone = node.now() - max(heard) if asks and heard else 0.0
+        if alone > ALONE_SECONDS and now - (_awake_since(node) - EPOCH) > ALONE_SECONDS:
+            self.world.violate("durability", f"{node.ip} takes writes {alone:.1f} s after a replica's last report")
 
     def _forgetting(self, node: Node, node_id: str) -> None:
         alive = next((n for n in self.living(self.world.owner[node]) if n.node_id == node_id), None)
@@ -327,6 +336,11 @@ class Watch:
             for text in texts:
                 if secret in text:
                     self.world.violate("S12", f"a password shows in {text[:80]}")
+
+
+def _awake_since(node: Node) -> float:
+    """The true time since which it can tell that it is cut off: before, it hung, or its clock had been set back."""
+    return max(node.thawed, node.set_back_until)
 
 
 def _tokens(node: Node) -> set[str]:

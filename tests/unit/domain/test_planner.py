@@ -273,14 +273,19 @@ class TestPromotion:
 
     def test_s10_a_terminated_container_is_proof(self) -> None:
         container = Container(ContainerState.RUNNING, "", "", 1, NOW - 2, "Error, exit code 137", 137)
-        cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
+        cluster = formed(1, 1).with_node(0, 0, answers=False, refuses=True, container=container)
         [promote] = of_type(cluster.with_node(0, 1, up=False, down_seconds=2), Promote)
         assert promote.kind is FailoverKind.TAKEOVER  # one shard: nobody is left to vote
         assert "137" in promote.lost.why
 
+    def test_s10_a_restart_long_ago_is_no_proof_by_a_clock_that_was_set_back(self) -> None:
+        container = Container(ContainerState.RUNNING, "", "", 1, NOW + 300, "Error, exit code 137", 137)
+        cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
+        assert not of_type(cluster.with_node(0, 1, up=False, down_seconds=60), Promote)
+
     def test_s1_a_link_that_outlived_the_container_start_is_no_proof(self) -> None:
         container = Container(ContainerState.RUNNING, "", "", 1, NOW - 60, "Error, exit code 137", 137)
-        cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
+        cluster = formed(1, 1).with_node(0, 0, answers=False, refuses=True, container=container)
         assert not of_type(cluster.with_node(0, 1, up=False, down_seconds=5), Promote)
 
     def test_the_replica_with_the_highest_offset_is_chosen(self) -> None:

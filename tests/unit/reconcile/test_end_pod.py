@@ -83,7 +83,7 @@ class Stage:
     async def end(self) -> None:
         unused: Any = None
         deps = Dependencies(
-            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, str, unused, unused, float
+            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, float, str, unused, unused
         )
         await object_actions.end_pod(EndPod(HUNG, KEEPER), Context(REF, deps, Passwords("a", "b", "c", "d")))
 

@@ -94,7 +94,7 @@ class Stage:
     async def free(self, **changes: Any) -> None:
         unused: Any = None
         deps = Dependencies(
-            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, str, unused, unused, float
+            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, float, str, unused, unused
         )
         action = replace(FreePod(POD, UID, IP, "lost", KEEPER, on_word=False), **changes)
         await lost_hosts.free_pod(action, Context(REF, deps, Passwords("a", "b", "c", "d")))

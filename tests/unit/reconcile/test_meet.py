@@ -58,7 +58,7 @@ class Stage:
         """Introduce the three; whom each was told to meet."""
         unused: Any = None
         deps = Dependencies(
-            cast("Any", self), cast("Any", self), dict, float, "", lambda: True, str, unused, unused, float
+            cast("Any", self), cast("Any", self), dict, float, "", lambda: True, float, str, unused, unused
         )
         targets = {n: target(n) for n in (OWNER, REPLICA, OTHER)}
         pairs = ((OWNER, REPLICA), (OWNER, OTHER), (REPLICA, OTHER))
