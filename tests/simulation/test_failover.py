@@ -402,7 +402,7 @@ def test_an_election_is_noticed_though_the_operator_hears_the_old_primary_all_th
     running = Running(world, (3, 1), version=version)
     running.recovers()
     old = world.primary(0)
-    world.watch.partitioned = True
+    world.partitioned = True
     world.network.isolate(old.ip or "", {b.ip for b in world.boxes("cart") if b is not old and b.ip is not None})
     until_replaced(world, old)
     heir = next(b for b in world.boxes("cart") if b is not old and b.key.name.startswith("cart-0-"))

@@ -17,8 +17,8 @@ from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from tests.unit.domain.building import REF, Cluster, formed
 
-PRIMARY = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"))
-REPLICA = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"))
+PRIMARY = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"), 0)
+REPLICA = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"), 0)
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Stage:
     async def move(self) -> None:
         unused: Any = None
         deps = Dependencies(
-            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, str, unused, unused, float
+            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, float, str, unused, unused
         )
         await object_actions.move_pod(MovePod(REPLICA, PRIMARY), Context(REF, deps, Passwords("a", "b", "c", "d")))
 
