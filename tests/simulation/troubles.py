@@ -24,6 +24,7 @@ JUST_NOW_SECONDS: Final = 1.0
 """What was acknowledged so lately may still be on its way to the replicas."""
 
 LEADING_SHARE: Final = 0.6
+"""How often it is a primary that something befalls."""
 
 End = Callable[[], None]
 
