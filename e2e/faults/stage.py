@@ -19,6 +19,7 @@ from e2e.recorder import Recorder
 HOST: Final = "kubernetes.io/hostname"
 FAILOVER: Final = "cachecluster.dev/failover-from"
 FAILOVER_SECONDS: Final = 60.0
+WHOLE_SECONDS: Final = 120.0
 WRITES_SECONDS: Final = 60.0
 PROBES: Final = 40
 """Keys of one look whether writes go on: some in every shard."""
@@ -92,7 +93,7 @@ class Stage:
         annotation = {FAILOVER: former.name}
         self.kube.patch("CacheCluster", self.cart.namespace, self.cart.name, {"metadata": {"annotations": annotation}})
         self.cart.until("the role is handed over", lambda: self.cart.primary_of(successor.shard).name != former.name)
-        self.cart.until_whole()
+        self.until_whole()
         return self.cart.primary_of(successor.shard)
 
     # What there is
@@ -160,6 +161,10 @@ class Stage:
             lambda: self.cart.primary_of(former.shard).name != former.name,
             within,
         )
+
+    def until_whole(self) -> None:
+        """Wait until the cluster has all its copies."""
+        self.cart.until_whole(WHOLE_SECONDS)
 
     def until_writes_go_on(self) -> None:
         """Wait until an application writes to every shard."""

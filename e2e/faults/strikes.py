@@ -17,8 +17,8 @@ from e2e.leadership import Leadership
 from e2e.platform import Direction
 
 ENGINE: Final = "engine"
-CRASHES: Final = 3
-HOLD_SECONDS: Final = 12.0
+CRASHES: Final = 2
+HOLD_SECONDS: Final = 8.0
 """Longer than any time-out by which a node of the cluster is given up."""
 
 
@@ -231,5 +231,5 @@ def _on_a_small_disk(stage: Stage, shard: int) -> Member:
         stage.faults.small_disk(replica.node, replica.uid)
         stage.faults.kill_container(stage.cart.namespace, replica.name, ENGINE)
     stage.cart.until("it has restarted", lambda: _runs(stage, replica, replica.restarts + 1))
-    stage.cart.until_whole()
+    stage.until_whole()
     return stage.hand_over(replica)

@@ -212,6 +212,7 @@ def kubelet_config(layout: Layout, node: Node, disk: Path, ca: Path) -> dict[str
         "imageGCHighThresholdPercent": 100,
         "nodeStatusUpdateFrequency": "4s",
         "syncFrequency": "10s",
+        "volumeStatsAggPeriod": "10s",  # a minute by default, and no pod is evicted for what it writes before that
         "maxPods": 110,
         "serializeImagePulls": False,
     }

@@ -64,9 +64,9 @@ class NodeShell(ABC):
             self.on_node(node, f'{ballast}; rm "$ballast"')
 
     def next_address(self, node: str, address: str) -> None:
-        """By what the CNI plugin notes; the address has to be free."""
+        """By what the CNI plugin notes, which may not end with a newline; the address has to be free."""
         start, _, last = address.rpartition(".")
-        self.on_node(node, f"echo {start}.{int(last) - 1} > {self.address_book(node)}/{ALLOCATOR}")
+        self.on_node(node, f"printf {start}.{int(last) - 1} > {self.address_book(node)}/{ALLOCATOR}")
 
 
 def _volume(pod_uid: str) -> str:

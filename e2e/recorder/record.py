@@ -307,6 +307,7 @@ def connect() -> RedisCluster:
         password=setting("password") or None,
         retry=Retry(NoBackoff(), 0),
         require_full_coverage=False,
+        dynamic_startup_nodes=False,  # the name outlives all addresses
         decode_responses=True,
         socket_timeout=ANSWER_SECONDS,
         socket_connect_timeout=ANSWER_SECONDS,

@@ -16,8 +16,6 @@ from tests.simulation.world import World
 
 MACHINE_SECONDS = 4.0
 """From the moment that a machine falls silent to its primary's successor."""
-NOTICE_SECONDS = 40.0
-"""A question every five seconds to one of six nodes, of which one has not heard of the election."""
 PROCESS_SECONDS = 0.25
 """From the end of a primary's process to its successor; a request takes 1 to 7 ms here."""
 
@@ -393,27 +391,3 @@ def test_replica_on_a_machine_without_power_changes_no_primary(world: World) -> 
     world.power_on(host)
     world.wait(5)
     running.recovers()
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_an_election_is_noticed_though_the_operator_hears_the_old_primary_all_the_time(
-    world: World, version: str
-) -> None:
-    running = Running(world, (3, 1), version=version)
-    running.recovers()
-    old = world.primary(0)
-    world.watch.partitioned = True
-    world.network.isolate(old.ip or "", {b.ip for b in world.boxes("cart") if b is not old and b.ip is not None})
-    until_replaced(world, old)
-    heir = next(b for b in world.boxes("cart") if b is not old and b.key.name.startswith("cart-0-"))
-    world.until(lambda: role_of(world, heir) == "primary", "the heir is called the primary", NOTICE_SECONDS)
-    world.until(lambda: role_of(world, old) != "primary", "the old one is called so no more", NOTICE_SECONDS)
-    world.network.heal()
-    running.recovers()
-    assert role_of(world, old) == "replica"
-
-
-def role_of(world: World, box: Sandbox) -> str | None:
-    """The label that the operator gives."""
-    pod = world.store.look(box.key)
-    return pod["metadata"]["labels"].get(names.LABEL_ROLE) if pod is not None else None

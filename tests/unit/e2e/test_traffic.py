@@ -65,4 +65,4 @@ def test_what_was_cut_before_a_node_refused_is_mended() -> None:
 def test_the_allocator_goes_on_after_the_address_before() -> None:
     nodes = Scripts()
     nodes.next_address("n3", "10.0.3.17")
-    assert nodes.ran == [("n3", "echo 10.0.3.16 > /n3/pods/last_reserved_ip.0")]
+    assert nodes.ran == [("n3", "printf 10.0.3.16 > /n3/pods/last_reserved_ip.0")]
