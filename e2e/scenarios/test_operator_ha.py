@@ -12,6 +12,7 @@ import pytest
 from e2e.client import Client
 from e2e.cluster import ZONE, Cluster, Member
 from e2e.diagnosis import OPERATOR_NAMESPACE
+from e2e.engines import Engines
 from e2e.faults.classes import LAST_MOMENTS
 from e2e.faults.stage import FAILOVER
 from e2e.install import until_operator_ready
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.alone
 OUTAGE_SECONDS: Final = 60.0
 ELECTED_MILLISECONDS: Final = 20_000
 """Node time-out and election without an operator, on a slow machine."""
-ESTABLISHED: Final = "01"
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def leadership(kube: Kube, faults: Faults) -> Leadership:
     return Leadership(kube, faults)
 
 
-def test_leader_frozen_in_a_promotion_thaws_with_no_connection_left(
+def test_leader_frozen_in_a_promotion_thaws_with_no_session_left(
     kube: Kube, cart: Cluster, recorder: Recorder, faults: Faults, leadership: Leadership
 ) -> None:
-    former = leadership.next()
+    former, engines = leadership.next(), Engines(kube, cart)
     address, restarts = operator_pod(kube, former.pod)
-    assert connections(kube, cart, address), "the leader watches nobody: what is to be proven here proves nothing"
+    assert engines.sessions(address), "the leader watches nobody: what is to be proven here proves nothing"
     first = cart.primary_of(0)
     kill = faults.aim(cart.namespace, first.name, "engine")
     with recorder.writing():
@@ -50,8 +50,8 @@ def test_leader_frozen_in_a_promotion_thaws_with_no_connection_left(
             successor = leadership.next(after=former)
             cart.until("another leads the shard", lambda: cart.primary_of(0).name != first.name)
             cart.until_whole()
-            left = connections(kube, cart, address)
-            assert not left, f"what the frozen leader has open still leads somewhere: {left}"
+            left = engines.sessions(address)
+            assert not left, f"the frozen leader is still logged in: {left}"
             second = cart.primary_of(1)
             faults.kill_container(cart.namespace, second.name, "engine")
             cart.until("the successor promotes", lambda: cart.primary_of(1).name != second.name)
@@ -135,19 +135,6 @@ def operator_pod(kube: Kube, name: str) -> tuple[str, int]:
     """Its address, and how often its container has ended."""
     status = kube.get("Pod", OPERATOR_NAMESPACE, name)["status"]
     return str(status["podIP"]), sum(int(s["restartCount"]) for s in status["containerStatuses"])
-
-
-def connections(kube: Kube, cart: Cluster, address: str) -> list[str]:
-    """Pods of the cluster with an established connection to that address, as their kernel lists them."""
-    hexadecimal = "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
-    found = []
-    for member in cart.members():
-        table = kube.execute(cart.namespace, member.name, "cat", "/proc/net/tcp", "/proc/net/tcp6", container="engine")
-        rows = [line.split() for line in table.stdout.splitlines()]
-        assert rows, f"{member.name}: {table.stderr}"
-        ends = {row[2].partition(":")[0] for row in rows if row[3] == ESTABLISHED}
-        found += [member.name for end in ends if end.endswith(hexadecimal)]
-    return found
 
 
 def led_from(cart: Cluster, machine: str) -> list[Member]:
