@@ -56,7 +56,7 @@ def _schedule(seed: int, world: World) -> None:
     assert not gone, world.report(f"lost: {gone[0]}")
 
 
-@pytest.mark.share(0.04, whole_from=10_000)
+@pytest.mark.share(0.025, whole_from=10_000)
 def test_random_fault_schedules(seeds: Seeds) -> None:
     for seed in seeds:
         with World(f"faults {seed}") as world:
