@@ -48,14 +48,14 @@ def _few(why: str) -> Mapping[int, str]:
 
 
 CLASSES: Final = (
-    FaultClass("process-killed", strikes.process_killed),
+    FaultClass("process-killed", strikes.process_killed, sampled=()),
     FaultClass("out-of-memory", strikes.out_of_memory),
     FaultClass("process-stopped", strikes.process_stopped, loses=LAST_MOMENTS),
     FaultClass("restart-loop", strikes.restart_loop, sampled=(True,)),
     FaultClass("pod-deleted-by-force", strikes.pod_deleted_by_force),
     FaultClass("evicted-by-kubelet", strikes.evicted_by_kubelet, volumes=(False,), sampled=()),
     FaultClass("disk-full", strikes.disk_full, volumes=(True,), sampled=(True,)),
-    FaultClass("operator-killed", strikes.operator_killed),
+    FaultClass("operator-killed", strikes.operator_killed, sampled=()),
     FaultClass("operator-frozen", strikes.operator_frozen, sampled=()),
     FaultClass("api-server-away", strikes.api_server_away, sampled=()),
     FaultClass("cut-from-operator", strikes.cut_from_operator),

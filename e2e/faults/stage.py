@@ -90,7 +90,7 @@ class Stage:
     def hand_over(self, successor: Member) -> Member:
         """Let a replica lead its shard, as `kubectl cache failover` does; returns it as the primary."""
         former = self.cart.primary_of(successor.shard)
-        annotation = {FAILOVER: former.name}
+        annotation = {FAILOVER: f"{former.name}@{time.time_ns()}"}  # the same request twice would be one
         self.kube.patch("CacheCluster", self.cart.namespace, self.cart.name, {"metadata": {"annotations": annotation}})
         self.cart.until("the role is handed over", lambda: self.cart.primary_of(successor.shard).name != former.name)
         self.until_whole()
