@@ -67,12 +67,13 @@ class Stage:
         return sorted(found, key=lambda m: (m.restarts, m.name))
 
     def _may_be_hit(self, member: Member, reach: Reach, primaries: Sequence[Member]) -> bool:
-        """Applications go on beside a machine, a majority of shards beside a zone, and we can see both."""
+        """Applications go on beside a machine, a majority of shards beside that or a zone, and we can see all this."""
         match reach:
             case Reach.PROCESS:
                 return True
             case Reach.MACHINE:
-                return member.node not in self.stands
+                inside = sum(m.node == member.node for m in primaries)
+                return member.node not in self.stands and (inside == 1 or 2 * inside < len(primaries))
             case Reach.ZONE:
                 inside = sum(m.zone == member.zone for m in primaries)
                 return 2 * inside < len(primaries) and member.zone != self.zone_of(self.shopper.node)
