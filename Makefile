@@ -2,12 +2,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check unit property simulate engines apiserver e2e localcluster bench generate setup
+.PHONY: help demo demo-down test check unit property simulate engines apiserver e2e faults localcluster bench generate setup
 
 CLUSTER ?= local
 CONTEXT ?=
 IMAGE ?=
 SEEDS ?= 1000
+ROUNDS ?= 2
 UV := hack/uv
 RUN := $(UV) run --frozen
 CHART := helm/cachecluster-operator
@@ -58,6 +59,9 @@ localcluster: ## The local cluster itself: boots, breaks, heals, leaves nothing 
 e2e: ## Scenarios on a real cluster: CLUSTER=local (default) | kind | existing CONTEXT=name
 	$(SCENARIOS) -m "not alone" -n 2 --dist loadfile
 	$(SCENARIOS) -m alone
+
+faults: ## Every class of faults, 1 to 6 shards, with and without volumes: ROUNDS=2, some hours; not part of `make test`
+	$(PYTEST) e2e/scenarios/test_faults.py --fault-rounds $(ROUNDS) -rP --platform $(CLUSTER)
 
 bench: ## Measure against the targets of docs/design.md
 	$(RUN) python -m bench

@@ -30,6 +30,19 @@ class Engines:
         """CONFIG SET on one node."""
         assert self._say(pod, "CONFIG", "SET", name, value) == "OK"
 
+    def sessions(self, address: str) -> list[str]:
+        """Sessions of the operator's user from an address, on any node.
+
+        Who has connected and not logged in yet is not among them: it asks whether it leads before it says more.
+        """
+        found = []
+        for member in self._cluster.members():
+            rows = self._say(member.name, "CLIENT", "LIST").splitlines()
+            found += [
+                f"{member.name}: {r}" for r in rows if f" addr={address}:" in r and f" user={OPERATOR} " in f"{r} "
+            ]
+        return found
+
     def _say(self, pod: str, *words: str) -> str:
         script = 'REDISCLI_AUTH=$1 user=$2; export REDISCLI_AUTH; shift 2; valkey-cli -h "$POD_IP" --user "$user" "$@"'
         command = ("sh", "-c", script, "sh", self._password, OPERATOR, *words)

@@ -33,6 +33,7 @@ RESOURCES: Final[Mapping[str, tuple[str, str, bool]]] = {
     "Event": ("v1", "events", True),
     "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers", True),
     "Lease": ("coordination.k8s.io/v1", "leases", True),
+    "LimitRange": ("v1", "limitranges", True),
     "Namespace": ("v1", "namespaces", False),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies", True),
     "Node": ("v1", "nodes", False),

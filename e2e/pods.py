@@ -17,7 +17,7 @@ def client_pod(
     command: Sequence[str],
     connection: str | None = None,
     scripts: str | None = None,
-    zone: str | None = None,
+    where: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Obj:
     """A pod that runs `command` once, with the connection Secret as its environment and a ConfigMap at /scripts."""
@@ -50,7 +50,7 @@ def client_pod(
     if scripts is not None:
         container["volumeMounts"] = [{"name": "scripts", "mountPath": "/scripts", "readOnly": True}]
         spec["volumes"] = [{"name": "scripts", "configMap": {"name": scripts}}]
-    if zone is not None:
-        spec["nodeSelector"] = {"topology.kubernetes.io/zone": zone}
+    if where is not None:
+        spec["nodeSelector"] = dict(where)
     metadata = {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": "cache-client"}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

@@ -9,6 +9,7 @@ Configured by the connection Secret's keys in the environment. Standard library 
     ask.py loaded COUNT           say how many of them hold what was written
     ask.py seed EACH              write that many small keys into every slot, and say how many were accepted
     ask.py seeded EACH            say how many of them hold what was written
+    ask.py write-to ADDRESS KEY   try to write a key to that very node, and say what it answers
     ask.py accepts ADDRESS KEY    try until that node accepts a write, and say when it did (monotonic seconds)
     ask.py nodes                  each node's own view of the cluster
     ask.py ping                   PONG, or the class of the error
@@ -28,7 +29,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 SECONDS = 3.0
 ACCEPT_SECONDS: Final = 90.0
@@ -67,6 +68,7 @@ def cluster() -> RedisCluster:
         decode_responses=True,
         socket_timeout=SECONDS,
         socket_connect_timeout=SECONDS,
+        require_full_coverage=False,  # else it serves nothing at all while some slots have no owner
     )
 
 
@@ -159,6 +161,14 @@ def batches(count: int) -> Iterator[range]:
         yield range(start, min(count, start + BATCH))
 
 
+def write_to(address: str, key: str) -> str:
+    """The node's own answer, not followed."""
+    try:
+        return str(command(node(address, int(setting("port"))), f"SET {key} x"))
+    except RedisError as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def accepts(address: str, key: str) -> float:
     """Monotonic seconds at which the node has accepted a write."""
     client, deadline = node(address, int(setting("port"))), time.monotonic() + ACCEPT_SECONDS
@@ -219,6 +229,7 @@ QUESTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "loaded": lambda number: loaded(int(number)),
     "seed": lambda each: in_every_slot(SEED, int(each)),
     "seeded": lambda each: in_every_slot(SEEDED, int(each)),
+    "write-to": write_to,
     "accepts": accepts,
     "nodes": nodes,
     "ping": lambda: ping(password=True),
@@ -237,5 +248,5 @@ def main(argv: list[str]) -> Any:
 if __name__ == "__main__":
     try:
         print(json.dumps({"answer": main(sys.argv[1:])}))
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}))

@@ -1,6 +1,7 @@
 """A client of a cache cluster in a pod of its own: what an application in some namespace sees."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,11 @@ class Client:
     kube: Kube
     namespace: str
     pod: str
+
+    @property
+    def node(self) -> str:
+        """The Kubernetes node that it runs on."""
+        return str(self.kube.get("Pod", self.namespace, self.pod)["spec"]["nodeName"])
 
     def ask(self, *question: str) -> Any:
         """The answer; raises AssertionError if the cluster did not give one."""
@@ -72,17 +78,25 @@ class Client:
         return reply
 
 
-def start(kube: Kube, image: str, namespace: str, cluster: str) -> Client:
-    """Start a client of `cluster` in the cluster's own namespace and wait until it is let in.
+def start(kube: Kube, image: str, namespace: str, cluster: str, where: Mapping[str, str] | None = None) -> Client:
+    """Start a client of `cluster` in the cluster's own namespace, on a node with some labels; wait until it is let in.
 
     Network policies and Services reach the nodes a moment after a new pod is ready.
     """
-    client = start_visitor(kube, image, namespace, cluster, namespace)
+    client = start_visitor(kube, image, namespace, cluster, namespace, where=where)
     wait(f"{namespace}/{client.pod} is let in", lambda: client.ask("ping") == "PONG", REACH_SECONDS)
     return client
 
 
-def start_visitor(kube: Kube, image: str, namespace: str, cluster: str, cluster_namespace: str) -> Client:
+def start_visitor(
+    kube: Kube,
+    image: str,
+    namespace: str,
+    cluster: str,
+    cluster_namespace: str,
+    *,
+    where: Mapping[str, str] | None = None,
+) -> Client:
     """Start a client in any namespace, whether the cluster lets it in or not.
 
     In another namespace than the cluster's it gets a copy of the connection Secret, as a user would have to make one.
@@ -102,6 +116,7 @@ def start_visitor(kube: Kube, image: str, namespace: str, cluster: str, cluster_
         command=("python", "-c", "import signal; signal.sigwait([signal.SIGTERM])"),
         connection=connection,
         scripts=name,
+        where=where,
     )
     kube.create(pod)
     until_pod_ready(kube, namespace, name)

@@ -16,6 +16,7 @@ ROOT: Final = Path("/sys/fs/cgroup")
 DAEMONS: Final = "daemons"
 FREEZE_SECONDS: Final = 20.0
 REMOVE_SECONDS: Final = 20.0
+MEMORY_FILES: Final = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 CONTROLLERS: Final = "+cpuset +cpu +io +memory +pids"
 
 
@@ -107,6 +108,15 @@ def container(instance_group: str, machine: str, pod_uid: str, container_id: str
     """Processes of one container."""
     pods = _group(instance_group, machine).rglob(f"pod{pod_uid}")
     return [found for pod in pods for found in _read(pod / container_id / "cgroup.procs")]
+
+
+def take_memory(instance_group: str, machine: str, pod_uid: str, container_id: str) -> None:
+    """Lower a container's memory limit to what it uses; nothing where it has ended."""
+    root = ROOT if is_version_2() else ROOT / "memory"
+    limit, usage = ("memory.max", "memory.current") if is_version_2() else MEMORY_FILES
+    for pod in (root / instance_group / machine).rglob(f"pod{pod_uid}"):
+        with contextlib.suppress(OSError):  # more was taken meanwhile, or it has ended
+            (pod / container_id / limit).write_text((pod / container_id / usage).read_text())
 
 
 def remove(instance_group: str, machine: str = "") -> None:

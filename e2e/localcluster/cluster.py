@@ -17,7 +17,7 @@ from typing import Final
 from e2e.localcluster import cgroups, containers, network
 from e2e.localcluster.api import Api
 from e2e.localcluster.build import Programs, programs
-from e2e.localcluster.commands import attempt, wait_until
+from e2e.localcluster.commands import attempt, run, wait_until
 from e2e.localcluster.controlplane import ControlPlane, base_objects
 from e2e.localcluster.instance import FABRIC, Instance, Layout, LocalClusterError, layout, state_root
 from e2e.localcluster.machine import KUBELET_DIRECTORY, Machine
@@ -123,6 +123,10 @@ class LocalCluster:
     def in_fabric(self, *argv: str) -> list[str]:
         """Command line for `run_in_fabric`, for who starts it otherwise."""
         return network.in_netns(self.instance.netns(FABRIC), *argv)
+
+    def run_on(self, node: str, *argv: str) -> str:
+        """Run a program on a node, as root, and return what it printed."""
+        return run(*self._machines([node])[0].machine.inside(*argv))
 
     def load_image(self, *archives: Path) -> None:
         """Load images in `docker save` format into every node that is switched on."""

@@ -19,6 +19,7 @@ IMPORT_SECONDS: Final = 300.0
 IMAGE_NAMESPACE: Final = "k8s.io"
 CNI_PLUGINS: Final = Path("/usr/lib/cni")
 REGION: Final = "local"
+POD_NETWORK: Final = "pods"
 
 
 class NodeMachine:
@@ -126,17 +127,22 @@ class NodeMachine:
         )
 
 
+def address_book(disk: Path) -> Path:
+    """Where host-local keeps the addresses that it has given to Pods."""
+    return disk / "cni-data" / POD_NETWORK
+
+
 def cni_config(node: Node, disk: Path) -> dict[str, Any]:
     """Pods get addresses of the node's own range and one wire each."""
     ipam = {
         "type": "host-local",
-        "dataDir": str(disk / "cni-data"),
+        "dataDir": str(address_book(disk).parent),
         "ranges": [[{"subnet": str(node.pods)}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
     return {
         "cniVersion": "1.0.0",
-        "name": "pods",
+        "name": POD_NETWORK,
         "plugins": [
             {"type": "ptp", "ipMasq": False, "mtu": 1500, "ipam": ipam},
             {"type": "portmap", "capabilities": {"portMappings": True}},
@@ -206,6 +212,7 @@ def kubelet_config(layout: Layout, node: Node, disk: Path, ca: Path) -> dict[str
         "imageGCHighThresholdPercent": 100,
         "nodeStatusUpdateFrequency": "4s",
         "syncFrequency": "10s",
+        "volumeStatsAggPeriod": "10s",  # a minute by default, and no pod is evicted for what it writes before that
         "maxPods": 110,
         "serializeImagePulls": False,
     }

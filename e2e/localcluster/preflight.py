@@ -28,6 +28,7 @@ PROGRAMS: Final = {
     "ipset": "ipset",
     "conntrack": "conntrack",
     "ip": "iproute2",
+    "tc": "iproute2",
     "ethtool": "ethtool",
     "socat": "socat",
     "busybox": "busybox-static",

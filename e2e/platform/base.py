@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from e2e.platform.traffic import Traffic
+
 
 class PlatformError(Exception):
     """The Kubernetes cannot be used; the message says what to do about it."""
@@ -48,6 +50,38 @@ class Faults(Protocol):
 
     def power_on(self, *nodes: str) -> None:
         """Boot them again."""
+        ...
+
+    def out_of_memory(self, namespace: str, pod: str, container: str) -> None:
+        """Leave the container no memory beyond what it uses, and return when the kernel has killed its main process."""
+        ...
+
+    def stopped(self, namespace: str, pod: str, container: str) -> AbstractContextManager[None]:
+        """The container's main process stands still within the block (SIGSTOP, SIGCONT). It may be killed meanwhile."""
+        ...
+
+    def frozen(self, *nodes: str) -> AbstractContextManager[None]:
+        """Everything on the nodes stands still within the block; their kernels still answer."""
+        ...
+
+    def cut(self, *traffic: Traffic) -> AbstractContextManager[None]:
+        """These packets are lost without a word within the block."""
+        ...
+
+    def slow(self, *nodes: str) -> AbstractContextManager[None]:
+        """What the nodes send is late or lost within the block: by tc netem, or a narrow wire without that."""
+        ...
+
+    def small_disk(self, node: str, pod_uid: str) -> None:
+        """Give a pod's volume a disk of 32 MiB to itself: for containers that start later, until the pod ends."""
+        ...
+
+    def full_disk(self, node: str, pod_uid: str) -> AbstractContextManager[None]:
+        """That disk has no byte left within the block."""
+        ...
+
+    def next_address(self, node: str, address: str) -> None:
+        """The next pod that starts on the node gets this address, which must be free."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from e2e.platform.base import Access, PlatformError
 from e2e.platform.existing import require
+from e2e.platform.nodes import NodeShell
 
 CLUSTER: Final = "cachecluster"
 CONTEXT: Final = f"kind-{CLUSTER}"
@@ -74,7 +75,7 @@ class KindPlatform:
         return f"export KUBECONFIG={self._kubeconfig}"
 
 
-class KindFaults:
+class KindFaults(NodeShell):
     """Faults through the Docker containers that are the nodes."""
 
     def kill_container(self, namespace: str, pod: str, container: str) -> None:
@@ -112,6 +113,39 @@ class KindFaults:
     def power_on(self, *nodes: str) -> None:
         """Start them again."""
         run(require("docker"), "start", *nodes)
+
+    def out_of_memory(self, namespace: str, pod: str, container: str) -> None:
+        """Through the container's cgroup, of version 2."""
+        node, pid = self._process(namespace, pod, container)
+        group = f"/sys/fs/cgroup$(sed -n s/^0:://p /proc/{pid}/cgroup)"
+        self.on_node(node, f"echo 0 > {group}/memory.max; while [ -e /proc/{pid} ]; do sleep 0.1; done")
+
+    @contextmanager
+    def stopped(self, namespace: str, pod: str, container: str) -> Iterator[None]:
+        """Signals from the node."""
+        node, pid = self._process(namespace, pod, container)
+        self.on_node(node, f"kill -STOP {pid}")
+        try:
+            yield
+        finally:
+            self.on_node(node, f"kill -CONT {pid} || true")
+
+    @contextmanager
+    def frozen(self, *nodes: str) -> Iterator[None]:
+        """`docker pause`."""
+        run(require("docker"), "pause", *nodes)
+        try:
+            yield
+        finally:
+            run(require("docker"), "unpause", *nodes)
+
+    def on_node(self, node: str, script: str) -> str:
+        """In the node's container."""
+        return run(require("docker"), "exec", node, "sh", "-c", script)
+
+    def address_book(self, node: str) -> str:  # noqa: ARG002
+        """Of kindnet."""
+        return "/run/cni-ipam-state/kindnet"
 
     def _process(self, namespace: str, pod: str, container: str) -> tuple[str, int]:
         config = ("--kubeconfig", str(STATE / "kubeconfig"), "--context", CONTEXT)

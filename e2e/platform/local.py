@@ -10,11 +10,14 @@ from typing import Final
 
 from e2e.localcluster.artifacts import BuildError
 from e2e.localcluster.cluster import DEFAULT_NAME, LocalCluster
-from e2e.localcluster.containers import first_process
+from e2e.localcluster.containers import first_process, starve
 from e2e.localcluster.images import OPERATOR_REF, build_engine_image, build_operator_image
 from e2e.localcluster.instance import LocalClusterError
+from e2e.localcluster.machine import Machine
+from e2e.localcluster.node import address_book
 from e2e.platform.archives import retagged
 from e2e.platform.base import Access, Faults, PlatformError
+from e2e.platform.nodes import NodeShell
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 NAME_VARIABLE: Final = "CACHECLUSTER_LOCAL_NAME"
@@ -84,7 +87,7 @@ class LocalPlatform:
         return self._cluster.instance.state / f"loaded-{archive.name}"
 
 
-class LocalFaults:
+class LocalFaults(NodeShell):
     """Faults of containers, nodes and the control plane."""
 
     def __init__(self, cluster: LocalCluster) -> None:
@@ -130,6 +133,42 @@ class LocalFaults:
         """Boot them and wait until they are Ready."""
         with _explained():
             self._cluster.power_on(*nodes)
+
+    def out_of_memory(self, namespace: str, pod: str, container: str) -> None:
+        """Through the container's cgroup."""
+        with _explained():
+            starve(self._cluster.instance, namespace, pod, container)
+
+    @contextmanager
+    def stopped(self, namespace: str, pod: str, container: str) -> Iterator[None]:
+        """Signals to its first process."""
+        with _explained():
+            process = first_process(self._cluster.instance, namespace, pod, container)
+            process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.signal(signal.SIGCONT)
+
+    @contextmanager
+    def frozen(self, *nodes: str) -> Iterator[None]:
+        """Through the nodes' cgroups."""
+        with _explained():
+            self._cluster.freeze(*nodes)
+        try:
+            yield
+        finally:
+            with _explained():
+                self._cluster.thaw(*nodes)
+
+    def on_node(self, node: str, script: str) -> str:
+        """In the namespaces of the machine."""
+        with _explained():
+            return self._cluster.run_on(node, "sh", "-c", script)
+
+    def address_book(self, node: str) -> str:
+        """On the machine's disk."""
+        return str(address_book(Machine(self._cluster.instance, node).disk))
 
 
 @contextmanager

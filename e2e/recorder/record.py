@@ -5,8 +5,12 @@ Each writer owns its keys, so that what they must hold is known exactly:
 * a journal (APPEND of unique tokens) shows each lost, doubled or resurrected write by name;
 * a grave (SET, then DEL) that holds a value again shows a resurrection.
 A plain SET would hide all three: the next write covers the hole. An operation without an answer is indeterminate: it
-may have happened once, or not at all. Starts on its own, stops at SIGTERM, prints one line `SUMMARY {...}`, exits 0.
-Standard library and redis-py only: it runs with the operator's image.
+may have happened once, or not at all. A write that was acknowledged and is not there is lost; when it was acknowledged
+says how long its shard went on with writes that were to vanish. All else that contradicts a history is a violation.
+
+Starts on its own and prints RECORDING once it writes to every shard. SIGUSR1 ends a round: it compares, prints one line
+`SUMMARY {...}`, and begins the next one with other keys. SIGTERM ends the last one. Standard library and redis-py only:
+it runs with the operator's image.
 """
 
 import asyncio
@@ -56,15 +60,20 @@ class Keys:
 
     counter: str
     journal: str
-    counted: int = 0
-    """Value that the counter has reached for certain."""
+    counts: dict[int, float] = field(default_factory=dict)
+    """Values of the counter that were acknowledged, rising, and when; those since lost are not among them."""
     attempts: int = 0
     """INCRs that may have happened."""
-    acked: list[str] = field(default_factory=list)
+    acked: dict[str, float] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
-    buried: list[str] = field(default_factory=list)
+    buried: dict[str, float] = field(default_factory=dict)
     """Graves whose DEL was acknowledged."""
+
+    @property
+    def counted(self) -> int:
+        """Value that the counter has reached for certain."""
+        return next(reversed(self.counts), 0)
 
 
 @dataclass
@@ -78,6 +87,9 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     gaps: dict[str, float] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
+    lost: dict[str, list[float]] = field(default_factory=dict)
+    """When writes were acknowledged that are lost, by shard."""
+    first_losses: list[str] = field(default_factory=list)
     first_errors: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -87,6 +99,36 @@ class Tally:
         if len(self.first_errors) < SHOWN:
             when = time.monotonic() - self.started
             self.first_errors.append(f"{when:.1f} s, slots {shard}: {type(error).__name__}: {error}")
+
+    def lose(self, shard: str, acknowledged: float, how: str) -> None:
+        """A write that was acknowledged is not there."""
+        self.lost.setdefault(shard, []).append(acknowledged)
+        line = f"{acknowledged - self.started:.1f} s, slots {shard}: {how}"
+        print(f"LOST {line}", flush=True)
+        if len(self.first_losses) < SHOWN:
+            self.first_losses.append(line)
+
+    def complain(self, violation: str) -> None:
+        """Something is there that cannot be."""
+        self.violations.append(violation)
+        print(f"VIOLATION {violation}", flush=True)
+
+    def summary(self) -> dict[str, Any]:
+        """As printed."""
+        return {
+            "acked": self.acked,
+            "refused": self.refused,
+            "indeterminate": self.indeterminate,
+            "reads": self.reads,
+            "errors": dict(self.errors),
+            "firstErrors": self.first_errors,
+            "longestGapMilliseconds": {shard: round(gap * 1000) for shard, gap in sorted(self.gaps.items())},
+            "lost": sum(len(times) for times in self.lost.values()),
+            "lostWithinMilliseconds": {s: round((max(t) - min(t)) * 1000) for s, t in sorted(self.lost.items())},
+            "firstLosses": self.first_losses,
+            "violations": len(self.violations),
+            "firstViolations": self.violations[:SHOWN],
+        }
 
 
 class Writer:
@@ -153,54 +195,56 @@ class Writer:
         except Refused:
             keys.attempts -= 1
             raise
-        if value <= keys.counted:
-            self._complain(f"{keys.counter} went back from {keys.counted} to {value - 1}")
-        keys.counted = max(keys.counted, value)
+        self._reached(keys, value - 1, "went back")
+        keys.counts[value] = time.monotonic()
 
     async def _note(self, keys: Keys) -> None:
         token = f"{next(self._serial):0{TOKEN_LENGTH - 1}d};"
         keys.unknown.add(token)
         try:
-            length = await self._write(lambda: self._client.append(keys.journal, token))
+            await self._write(lambda: self._client.append(keys.journal, token))
         except Refused:
             keys.unknown.discard(token)
             keys.refused.add(token)
             raise
         keys.unknown.discard(token)
-        keys.acked.append(token)
-        if length < len(keys.acked) * TOKEN_LENGTH:
-            self._complain(f"{keys.journal} shrank to {length} bytes with {len(keys.acked)} writes acknowledged")
+        keys.acked[token] = time.monotonic()
 
     async def _read(self, keys: Keys) -> None:
         value = int(await self._ask(lambda: self._client.get(keys.counter)) or 0)
         self._tally.reads += 1
-        if value < keys.counted:
-            self._complain(f"{keys.counter} read as {value} after {keys.counted}")
-        keys.counted = max(keys.counted, value)
+        self._reached(keys, value, "was read")
 
     async def _bury(self, keys: Keys) -> None:
         grave = f"{keys.counter}:grave:{next(self._serial)}"
         await self._write(lambda: self._client.set(grave, "x"))
+        made = time.monotonic()
         if await self._write(lambda: self._client.delete(grave)) == 0:
-            self._complain(f"{grave} was gone before it was deleted")
-        keys.buried.append(grave)
+            self._tally.lose(self._shard, made, f"{grave} was gone before it was deleted")
+        keys.buried[grave] = time.monotonic()
 
-    def _complain(self, violation: str) -> None:
-        self._tally.violations.append(violation)
-        print(f"VIOLATION {violation}", flush=True)
+    def _reached(self, keys: Keys, value: int, how: str) -> None:
+        """The counter has been at this value: what was acknowledged beyond it is lost."""
+        before = keys.counted
+        while keys.counted > value:
+            _, acknowledged = keys.counts.popitem()
+            self._tally.lose(self._shard, acknowledged, f"{keys.counter} {how}: {value} after {before}")
 
     async def verify(self) -> None:
         """Compare the cluster with the history; each read is repeated until it is answered, for VERIFY_SECONDS."""
         for keys in self._keys:
             value = int(await self._insist(partial(self._client.get, keys.counter)) or 0)
-            if not keys.counted <= value <= keys.attempts:
-                self._complain(f"{keys.counter} ends as {value}, not between {keys.counted} and {keys.attempts}")
+            self._reached(keys, value, "ends as")
+            if value > keys.attempts:
+                self._tally.complain(f"{keys.counter} ends as {value} after {keys.attempts} attempts")
             journal = str(await self._insist(partial(self._client.get, keys.journal)) or "")
+            for token in lost_tokens(keys, journal):
+                self._tally.lose(self._shard, keys.acked[token], f"{keys.journal} has lost the acknowledged {token}")
             for violation in check_journal(keys, journal):
-                self._complain(violation)
-            for grave in keys.buried:
+                self._tally.complain(violation)
+            for grave, when in keys.buried.items():
                 if await self._insist(partial(self._client.exists, grave)):
-                    self._complain(f"{grave} is back after its DEL was acknowledged")
+                    self._tally.lose(self._shard, when, f"{grave} is back after its DEL was acknowledged")
         await self._client.aclose()
 
     async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
@@ -214,17 +258,26 @@ class Writer:
                 await asyncio.sleep(0.2)
 
 
+def tokens(journal: str) -> list[str]:
+    """What a journal holds."""
+    return [journal[i : i + TOKEN_LENGTH] for i in range(0, len(journal), TOKEN_LENGTH)]
+
+
+def lost_tokens(keys: Keys, journal: str) -> list[str]:
+    """Acknowledged, and not there."""
+    there = set(tokens(journal))
+    return [token for token in keys.acked if token not in there]
+
+
 def check_journal(keys: Keys, journal: str) -> list[str]:
-    """Violations: acknowledged tokens are there once and in order, refused ones are not, others at most once."""
-    found = [journal[i : i + TOKEN_LENGTH] for i in range(0, len(journal), TOKEN_LENGTH)]
+    """Violations: refused tokens are not there, others at most once, and the acknowledged ones in order."""
+    found = tokens(journal)
     times = Counter(found)
-    acked = set(keys.acked)
-    violations = [f"{keys.journal} has lost the acknowledged {token}" for token in keys.acked if token not in times]
-    violations += [f"{keys.journal} holds the refused {token}" for token in found if token in keys.refused]
+    violations = [f"{keys.journal} holds the refused {token}" for token in found if token in keys.refused]
     violations += [f"{keys.journal} holds {token} {n} times" for token, n in times.items() if n > 1]
-    strangers = times.keys() - acked - keys.unknown - keys.refused
+    strangers = times.keys() - keys.acked.keys() - keys.unknown - keys.refused
     violations += [f"{keys.journal} holds {token}, which was never written" for token in sorted(strangers)]
-    order = [token for token in found if token in acked]
+    order = [token for token in found if token in keys.acked]
     if order != sorted(order):
         violations.append(f"{keys.journal} holds acknowledged writes out of order")
     return violations
@@ -254,6 +307,7 @@ def connect() -> RedisCluster:
         password=setting("password") or None,
         retry=Retry(NoBackoff(), 0),
         require_full_coverage=False,
+        dynamic_startup_nodes=False,  # the name outlives all addresses
         decode_responses=True,
         socket_timeout=ANSWER_SECONDS,
         socket_connect_timeout=ANSWER_SECONDS,
@@ -292,33 +346,34 @@ def keys_of(writer: str, first: int, last: int) -> list[Keys]:
     return [Keys(f"count:{{{name}}}", f"journal:{{{name}}}") for name in itertools.islice(mine, KEYS_PER_SHARD)]
 
 
-async def main() -> None:
-    """Record until SIGTERM, verify, print the summary."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    name = os.environ["RECORD_WRITER"]
+async def record(name: str, stop: asyncio.Event) -> dict[str, Any]:
+    """One round: write until told to stop, compare."""
     tally = Tally()
     writers = [Writer(f"{first}-{last}", keys_of(name, first, last), tally, stop) for first, last in await shards()]
     running = [asyncio.create_task(writer.run()) for writer in writers]
     for writer in writers:
         await writer.started.wait()
-    print("RECORDING", flush=True)
+    print(f"RECORDING {name}", flush=True)
     await asyncio.gather(*running)
-    for writer in writers:
-        await writer.verify()
-    summary = {
-        "writer": name,
-        "acked": tally.acked,
-        "refused": tally.refused,
-        "indeterminate": tally.indeterminate,
-        "reads": tally.reads,
-        "errors": dict(tally.errors),
-        "firstErrors": tally.first_errors,
-        "longestGapMilliseconds": {shard: round(gap * 1000) for shard, gap in sorted(tally.gaps.items())},
-        "violations": len(tally.violations),
-        "firstViolations": tally.violations[:SHOWN],
-    }
-    print("SUMMARY " + json.dumps(summary), flush=True)
+    await asyncio.gather(*(writer.verify() for writer in writers))
+    return {"writer": name, **tally.summary()}
+
+
+async def main() -> None:
+    """Record round after round until SIGTERM."""
+    loop, ended, over = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        over.set()
+        ended.set()
+
+    loop.add_signal_handler(signal.SIGUSR1, ended.set)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    for number in itertools.count(1):
+        print("SUMMARY " + json.dumps(await record(f"{os.environ['RECORD_WRITER']}-{number}", ended)), flush=True)
+        if over.is_set():
+            return
+        ended.clear()
 
 
 if __name__ == "__main__":

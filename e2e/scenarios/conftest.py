@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--platform", choices=CHOICES, default="local", help="Kubernetes to run on")
     group.addoption("--context", help="kube-context to use with --platform existing")
     group.addoption("--image", help="operator image for --platform existing, pullable by its nodes")
+    group.addoption("--fault-rounds", type=int, default=0, help="play the whole matrix of faults so many times")
     group.addoption("--keep-namespaces", action="store_true", help="leave everything behind, for a look at a failure")
 
 

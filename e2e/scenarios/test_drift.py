@@ -1,11 +1,15 @@
 """Whoever deletes or edits what belongs to a cluster: it comes back, and no pod restarts for it."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 import pytest
+from redis.crc import key_slot
 
+from e2e import client
 from e2e.cluster import CLUSTER_LABEL, Cluster, small_spec
+from e2e.install import Installation
 from e2e.kube import Kube, Obj, condition, is_true
 
 EDITS: Final[tuple[tuple[str, str, Obj], ...]] = (
@@ -79,14 +83,42 @@ def test_s2_shard_that_lost_every_pod_is_whole_again_and_says_what_was_lost(kube
     cart.apply(small_spec(shards=3, replicas=1))
     cart.until_whole()
     before = cart.uids()
-    others = {name: seen for name, seen in before.items() if not name.startswith("cart-0-")}
-    victims = before.items() - others.items()
-    kube.delete("StatefulSet", here, "cart-0")
-    cart.until("the shard's pods are gone", lambda: not victims & cart.uids().items(), 120)
+    lose(kube, cart, shard=0)
     cart.until_whole()
     assert is_true(cart.read(), "DataLoss"), cart.read()["status"]["conditions"]
-    assert [e for e in cart.events() if e["reason"] == "DataLoss" and e["type"] == "Warning"]
+    assert cart.read()["status"]["dataLoss"]["state"] == "StartedEmpty"
+    assert [e["type"] for e in cart.events() if e["reason"] == "DataLoss"] == ["Warning"]
+    others = {name: seen for name, seen in before.items() if not name.startswith("cart-0-")}
     assert others.items() <= cart.uids().items(), "a pod of another shard was restarted"
+
+
+def test_s2_shard_that_lost_every_pod_waits_for_approval_and_the_next_loss_for_another(
+    kube: Kube, installation: Installation, here: str
+) -> None:
+    cart = Cluster(kube, here, "cart")
+    cart.apply(small_spec(shards=3, replicas=1, recovery={"onDataLoss": "WaitForApproval"}))
+    cart.until_whole()
+    shopper = client.start(kube, installation.image, here, cart.name)
+    incidents: list[str] = []
+    for _ in range(2):
+        lose(kube, cart, shard=0)
+        loss = cart.until("the loss waits", lambda: waiting_loss(cart, incidents), 180)
+        incidents.append(loss["incident"])
+        command = f"cachecluster.dev/approve-data-loss={loss['incident']} --overwrite"
+        assert cart.until_condition("Stalled", "True", "DataLoss")["message"].endswith(command)
+        assert not is_true(cart.read(), "Ready")
+        assert loss["shards"] == [{"name": "cart-0", "slots": "0-5460"}]
+        shopper.write(1, key_prefix(served=True))
+        assert shopper.error("write", "1", key_prefix(served=False))
+        annotation = {"metadata": {"annotations": {"cachecluster.dev/approve-data-loss": loss["incident"]}}}
+        pods = cart.uids()
+        kube.patch("CacheCluster", here, "cart", annotation)
+        cart.until_whole()
+        assert cart.uids() == pods, "a pod was restarted"
+        assert cart.read()["status"]["dataLoss"]["state"] == "StartedEmpty"
+        shopper.write(1, key_prefix(served=False))
+    losses = [e["message"] for e in cart.events() if e["reason"] == "DataLoss"]
+    assert len(losses) == len(set(incidents)) == 2, losses
 
 
 def test_foreign_object_of_the_same_name_is_left_alone(kube: Kube, here: str) -> None:
@@ -103,6 +135,25 @@ def test_foreign_object_of_the_same_name_is_left_alone(kube: Kube, here: str) ->
     kube.delete("Service", here, "cart")
     cart.until_whole()
     assert condition(cart.read(), "Stalled")["status"] == "False"
+
+
+def lose(kube: Kube, cart: Cluster, *, shard: int) -> None:
+    """All pods of a shard go at once."""
+    victims = {(name, seen) for name, seen in cart.uids().items() if name.startswith(f"cart-{shard}-")}
+    kube.delete("StatefulSet", cart.namespace, f"cart-{shard}")
+    cart.until("the shard's pods are gone", lambda: not victims & cart.uids().items(), 120)
+
+
+def waiting_loss(cart: Cluster, but: Sequence[str]) -> Obj | None:
+    """A data loss that waits for approval and is none of ``but``."""
+    found: Obj = cart.read()["status"].get("dataLoss", {})
+    return found if found.get("state") == "WaitingForApproval" and found["incident"] not in but else None
+
+
+def key_prefix(*, served: bool) -> str:
+    """Whose first key belongs to one of the first shard's slots, or to another's."""
+    names = (f"key{i}" for i in range(100))
+    return next(name for name in names if (key_slot(f"{name}:0".encode()) > 5460) is served)
 
 
 def content(obj: Obj) -> Obj:

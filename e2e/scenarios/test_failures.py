@@ -1,19 +1,14 @@
 """Processes, pods and nodes fail while clients write: the cluster is whole again and no acknowledged write is lost."""
 
-import time
-from typing import Final
-
 import pytest
 
 from e2e.client import Client
 from e2e.cluster import Cluster
-from e2e.kube import ApiError, Kube
+from e2e.kube import Kube
 from e2e.platform import Faults
 from e2e.recorder import Recorder
 
 pytestmark = pytest.mark.alone
-
-OUTAGE_SECONDS: Final = 15.0
 
 
 def test_killed_primary_loses_no_acknowledged_write(
@@ -55,61 +50,3 @@ def test_deleted_replica_pod_is_replaced(kube: Kube, cart: Cluster, recorder: Re
     recorder.history.assert_nothing_lost()
     assert recorder.history.failed == 0, f"writes failed although no primary was touched: {recorder.history}"
     assert cart.primary_of(2) == primary
-
-
-def test_drain_moves_the_primary_before_the_pod(kube: Kube, cart: Cluster, recorder: Recorder) -> None:
-    victim = cart.primary_of(0)
-    with recorder.writing():
-        kube.patch("Node", "", victim.node, {"spec": {"unschedulable": True}})
-        try:
-            cart.until("the primary has left the cordoned node", lambda: cart.primary_of(0).node != victim.node)
-            cart.until("the eviction is allowed", lambda: evicted(kube, cart, victim.name, victim.uid))
-        finally:
-            kube.patch("Node", "", victim.node, {"spec": {"unschedulable": None}})
-        cart.until_whole()
-    recorder.history.assert_nothing_lost()
-    assert recorder.history.failed == 0, f"a planned move failed requests: {recorder.history}"
-
-
-def test_primary_cannot_be_evicted(kube: Kube, cart: Cluster) -> None:
-    cart.until("the budget knows the primaries", lambda: budget_is_spent(kube, cart))
-    for shard in range(3):
-        with pytest.raises(ApiError) as refused:
-            kube.evict(cart.namespace, cart.primary_of(shard).name)
-        assert refused.value.status == 429
-
-
-def test_engine_fails_while_the_api_server_is_away(
-    cart: Cluster, shopper: Client, recorder: Recorder, faults: Faults
-) -> None:
-    shopper.write(300, "outage")
-    victim = cart.primary_of(2)
-    others = {name: seen for name, seen in cart.uids().items() if name != victim.name}
-    with recorder.writing():
-        kill = faults.aim(cart.namespace, victim.name, "engine")
-        with faults.api_server_away():
-            kill()
-            time.sleep(OUTAGE_SECONDS)  # how long it is away is the stimulus, not something to wait for
-        cart.until("another pod is the primary", lambda: cart.primary_of(2).name != victim.name)
-        cart.until_whole()
-    recorder.history.assert_nothing_lost()
-    assert shopper.count(300, "outage") == 300
-    assert others.items() <= cart.uids().items(), "a pod was restarted that had not failed"
-
-
-def budget_is_spent(kube: Kube, cart: Cluster) -> bool:
-    """The disruption controller, which looks now and then, has counted the primaries of today."""
-    status = kube.get("PodDisruptionBudget", cart.namespace, "cart-primaries")["status"]
-    return bool(status["expectedPods"] == 3 and status["disruptionsAllowed"] == 0)
-
-
-def evicted(kube: Kube, cart: Cluster, pod: str, uid: str) -> bool:
-    """Ask for the eviction as a drain does; True once that pod is gone."""
-    if cart.uids().get(pod, ("", 0))[0] != uid:
-        return True
-    try:
-        kube.evict(cart.namespace, pod)
-    except ApiError as error:
-        if error.status not in {404, 429}:
-            raise
-    return False

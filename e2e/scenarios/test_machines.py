@@ -76,7 +76,9 @@ def test_node_that_stays_without_power_is_left(kube: Kube, cart: Cluster, shoppe
     assert shopper.count(200, "before") == 200
 
 
-def test_zone_without_power_is_served_by_the_others(kube: Kube, cart: Cluster, shopper: Client, faults: Faults) -> None:
+def test_zone_without_power_is_served_and_then_replaced_by_the_others(
+    kube: Kube, cart: Cluster, shopper: Client, faults: Faults
+) -> None:
     cart.edit({"placement": {"nodeLossGraceSeconds": 3600}})
     cart.until_whole()
     shopper.write(200, "bright")
@@ -94,6 +96,10 @@ def test_zone_without_power_is_served_by_the_others(kube: Kube, cart: Cluster, s
         cart.until_condition("Ready")
         assert shopper.count(200, "bright") == 200
         shopper.write(200, "dark-zone")
+        cart.edit({"placement": {"nodeLossGraceSeconds": 10}})
+        cart.until("nothing hangs there", lambda: dark not in {m.zone for m in cart.members()}, LOSS_SECONDS)
+        cart.until_condition("Degraded", "False")
+        cart.assert_spread()
     finally:
         faults.power_on(*(node for node, zone in zones.items() if zone == dark))
     cart.until_whole()

@@ -4,9 +4,8 @@ import pytest
 
 from e2e.client import Client
 from e2e.cluster import Cluster
-from e2e.diagnosis import OPERATOR_NAMESPACE
 from e2e.install import Installation, until_operator_ready
-from e2e.kube import Kube, is_true
+from e2e.kube import Kube
 from e2e.platform import Faults
 from e2e.recorder import Recorder
 
@@ -49,19 +48,6 @@ def test_s9_changed_chart_values_restart_no_cache_pod(
     assert recorder.history.failed == 0
 
 
-def test_second_replica_takes_over_when_the_leader_dies(installation: Installation, kube: Kube, cart: Cluster) -> None:
-    before = cart.uids()
-    leader = holder(kube)
-    kube.delete("Pod", OPERATOR_NAMESPACE, leader.partition("_")[0], grace_seconds=0)
-    cart.until("somebody else leads", lambda: holder(kube) not in {"", leader}, within=60)
-    kube.delete("Service", cart.namespace, "cart-nodes")
-    cart.until("the new leader repairs", lambda: kube.find("Service", cart.namespace, "cart-nodes"), within=60)
-    until_operator_ready(kube)
-    assert cart.uids() == before
-    assert is_true(cart.read(), "Ready")
-    assert installation.operator_pods()
-
-
 def test_api_server_restart_changes_nothing(
     installation: Installation, kube: Kube, cart: Cluster, shopper: Client, faults: Faults
 ) -> None:
@@ -81,12 +67,6 @@ def until_operator_has_looked(installation: Installation, cart: Cluster) -> None
     kube.delete("PodDisruptionBudget", cart.namespace, "cart-primaries")
     cart.until("the operator repairs", lambda: kube.find("PodDisruptionBudget", cart.namespace, "cart-primaries"), 120)
     cart.until_whole()
-
-
-def holder(kube: Kube) -> str:
-    """Identity in the Lease."""
-    lease = kube.get("Lease", OPERATOR_NAMESPACE, "cachecluster-operator")
-    return str(lease["spec"].get("holderIdentity") or "")
 
 
 def versions(kube: Kube, cart: Cluster) -> dict[str, str]:

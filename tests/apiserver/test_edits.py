@@ -92,6 +92,8 @@ def test_a_field_that_is_set_can_neither_be_changed_nor_removed(
         {"placement": {"nodeLossGraceSeconds": 30}},
         {"deletionPolicy": "Delete"},
         {"durability": {"mode": "Default"}},
+        {"recovery": {"onDataLoss": "Recreate"}},
+        {"recovery": {"onDataLoss": "WaitForApproval"}},
         {"durability": {"mode": "AtLeastOneReplica"}, "topology": {**TOPOLOGY, "replicasPerShard": 2}},
         {"paused": True},
     ],

@@ -36,6 +36,12 @@ def _for_redis(users: str) -> str:
     return "".join(" ".join(w for w in line.split(" ") if w not in unknown) + "\n" for line in users.splitlines())
 
 
+def of_shard(users: str, shard: int) -> str:
+    """A file of users as the start script writes it for a node of that shard."""
+    lines = (line.split(" ", 2) for line in users.splitlines())
+    return "".join(f"{kind} {names.user_of(user, shard)} {rules}\n" for kind, user, rules in lines)
+
+
 class Nodes:
     """Nodes with the users that the operator writes, and connections to them as the operator opens them."""
 
@@ -51,15 +57,16 @@ class Nodes:
             }
         )
 
-    async def start(self, name: str) -> NodeProcess:
+    async def start(self, name: str, shard: int = 0) -> NodeProcess:
         """A blank node with its users."""
-        return await self._start(name, acl.users_file(self._spec.version, AuthMode.PASSWORD, PASSWORDS))
+        return await self._start(name, shard, acl.users_file(self._spec.version, AuthMode.PASSWORD, PASSWORDS))
 
     async def start_quarantined(self, name: str) -> NodeProcess:
-        """A blank node whose users but the operator's and its own are off."""
-        return await self._start(name, acl.quarantine_file(self._spec.version, AuthMode.PASSWORD, PASSWORDS))
+        """A blank node of shard 0 whose users but the operator's and its own are off."""
+        return await self._start(name, 0, acl.quarantine_file(self._spec.version, AuthMode.PASSWORD, PASSWORDS))
 
-    async def _start(self, name: str, users: str) -> NodeProcess:
+    async def _start(self, name: str, shard: int, general: str) -> NodeProcess:
+        users = of_shard(general, shard)
         directory = self.cluster.directory / name
         directory.mkdir(parents=True)
         is_redis = self.cluster.binary.name == "redis"
@@ -70,7 +77,7 @@ class Nodes:
             password=PASSWORDS.application,
             options={
                 "aclfile": str(directory / "users.acl"),
-                "masteruser" if is_redis else "primaryuser": names.USER_REPLICATION,
+                "masteruser" if is_redis else "primaryuser": names.user_of(names.USER_REPLICATION, shard),
                 "masterauth" if is_redis else "primaryauth": PASSWORDS.replication,
             },
         )
@@ -88,7 +95,8 @@ class Nodes:
         entry of ``replicas_of``, the index of its primary; formed by the client alone.
         """
         count = primaries + len(replicas_of)
-        nodes = await asyncio.gather(*(self.start(f"n{index}") for index in range(count)))
+        shards = (*range(primaries), *replicas_of)
+        nodes = await asyncio.gather(*(self.start(f"n{index}", shard) for index, shard in enumerate(shards)))
         clients = await asyncio.gather(*map(self.client, nodes))
         ids = await asyncio.gather(*(client.node_id() for client in clients))
         await asyncio.gather(*(client.set_config_epoch(epoch) for epoch, client in enumerate(clients, start=1)))

@@ -12,7 +12,7 @@ from cachecluster.engines.client import SlotState
 from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.engine import atomic, commands, replication, slot_commands
 from tests.simulation.engine.disk import Disk
-from tests.simulation.engine.network import Network
+from tests.simulation.engine.network import Network, Port
 from tests.simulation.engine.node import Config, Node
 from tests.simulation.engine.table import Address
 
@@ -141,6 +141,10 @@ class Model:
             case "blank" if node is None:
                 self.disks[step.node] = Disk()
                 self.nodes[step.node] = self._start(step.node)
+            case "deaf" | "hears":
+                change = self.network.cut if step.what == "deaf" else self.network.mend
+                for ip in self.ips:
+                    change(ip, self.ips[step.node], (Port.BUS,))
             case _:
                 return node is not None and self._command(node, step)
         return True
@@ -157,8 +161,8 @@ class Model:
                     commands.forget(node, other_id)
                 case "add_slots":
                     commands.add_slots(node, SlotSet.from_ranges([(0, 3)]))
-                case "epoch":
-                    commands.set_config_epoch(node, 77)
+                case "epoch" | "bump":
+                    commands.bump_epoch(node) if step.what == "bump" else commands.set_config_epoch(node, 77)
                 case "meet":
                     commands.meet(node, Address(self.ips[step.other], 6379, 16379))
                 case "importing" | "migrating" | "node" | "stable":

@@ -22,7 +22,7 @@ from cachecluster.observability.metrics import Metrics
 from cachecluster.reconcile import loop
 from cachecluster.reconcile.dependencies import Dependencies
 from cachecluster.reconcile.wake import Wake
-from tests.engines.fleet import CONNECTOR, PASSWORDS
+from tests.engines.fleet import CONNECTOR, PASSWORDS, of_shard
 from tests.engines.harness.cluster import ProcessCluster
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.tags import tag
@@ -121,13 +121,14 @@ class Operated:
         """Run a blank node for each pod that there will be; they are given their tasks by the operator."""
         topology = self.spec.topology
         members = range(1 + topology.replicas_per_shard)
-        for name in (names.pod_name("cart", s, o) for s in range(topology.shards) for o in members):
+        for shard, name in ((s, names.pod_name("cart", s, o)) for s in range(topology.shards) for o in members):
             directory = self.cluster.directory / name
             directory.mkdir(parents=True)
-            (directory / "users.acl").write_text(acl.quarantine_file(self.spec.version, self.spec.auth_mode, PASSWORDS))
+            users = acl.quarantine_file(self.spec.version, self.spec.auth_mode, PASSWORDS)
+            (directory / "users.acl").write_text(of_shard(users, shard))
             options = {
                 "aclfile": str(directory / "users.acl"),
-                "primaryuser": names.USER_REPLICATION,
+                "primaryuser": names.user_of(names.USER_REPLICATION, shard),
                 "primaryauth": PASSWORDS.replication,
                 "cluster-port": str(names.bus_port(NAMESPACE, "cart")),
                 "cluster-node-timeout": "5000",

@@ -127,10 +127,9 @@ class Pods:
             primary = await self[shard, 0].call("CLUSTER", "MYID")
             for ordinal in range(1, self.spec.members_per_shard):
                 await self[shard, ordinal].call("CLUSTER", "REPLICATE", primary)
-        for node in nodes:
-            await node.calls(
-                *(("ACL", "SETUSER", user, "on") for user in (names.USER_REPLICATION, names.USER_APPLICATION))
-            )
+        for (shard, _), node in self.nodes.items():
+            users = (names.user_of(names.USER_REPLICATION, shard), names.USER_APPLICATION)
+            await node.calls(*(("ACL", "SETUSER", user, "on") for user in users))
         for node in nodes:
             await until(lambda node=node: is_ok(node), f"cluster_state ok at {node.name}")  # type: ignore[misc]
             await until(lambda node=node: is_ready(node), f"{node.name} is ready\n{node.log_end()}")  # type: ignore[misc]
@@ -167,12 +166,12 @@ class Pods:
         name = names.pod_name(self.ref.name, shard, ordinal)
         return self.cluster.add(
             f"{self.ref.uid[-4:]}-{name}",
-            command=self._command,
+            command=lambda node: self._command(node, shard),
             username=names.USER_OPERATOR,
             password=self.passwords.operator,
         )
 
-    def _command(self, node: NodeProcess) -> Sequence[str]:
+    def _command(self, node: NodeProcess, shard: int) -> Sequence[str]:
         for part in ("root", "bin", "config", "live", "acl", "cgroup", "data"):
             (node.directory / part).mkdir(parents=True, exist_ok=True)
         termination_log(node).write_text("")
@@ -200,7 +199,7 @@ class Pods:
             sys.executable,
             ENTER,
         ]
-        script = f"PATH={SYSTEM_PATH}\n{SANDBOX}"
+        script = f"PATH={SYSTEM_PATH}\nexport SHARD={shard}\n{SANDBOX}"
         return [unshare, "--mount", "--propagation", "private", shell, "-c", script, "pod", *arguments]
 
 

@@ -51,6 +51,10 @@ class Servers:
             case "move":
                 node.address = self.cluster.addresses.take()
                 await self._start(step.node)
+            case "deaf" | "hears":
+                everything, nothing = -2, -1
+                which = everything if step.what == "deaf" else nothing
+                await node.call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", which)
             case "blank":
                 for path in node.data.iterdir():
                     path.unlink()
@@ -74,6 +78,7 @@ class Servers:
             "forget": ("FORGET", other_id),
             "add_slots": ("ADDSLOTSRANGE", 0, 3),
             "epoch": ("SET-CONFIG-EPOCH", 77),
+            "bump": ("BUMPEPOCH",),
             "meet": ("MEET", self.nodes[step.other].address, 6379),
             "importing": ("SETSLOT", MOVING_SLOT, "IMPORTING", other_id),
             "migrating": ("SETSLOT", MOVING_SLOT, "MIGRATING", other_id),

@@ -5,6 +5,7 @@ from typing import Final
 
 import pytest
 
+from cachecluster.api import names
 from cachecluster.domain.slots import SlotSet
 from cachecluster.engines import valkey
 from cachecluster.engines.client import NodeError, NodeRefused
@@ -91,6 +92,34 @@ async def test_a_job_can_be_called_off_and_loses_nothing(fleet: Nodes) -> None:
     with pytest.raises(Doubt, match="called off"):
         await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
     assert [job.state for job in await source.migrations()] == ["cancelled"]
+    assert await shop.stored() == values
+
+
+@able
+async def test_s3_a_source_may_copy_nothing_where_it_hands_slots_over(fleet: Nodes) -> None:
+    shop = await shop_of(fleet)
+    user = names.user_of(names.USER_REPLICATION, 0)
+    assert user not in (await (await fleet.client(fleet.cluster["n1"])).view()).users
+    await shop.move(SOME, 0, 1)
+    for command in (("PSYNC", "?", "-1"), ("SYNC",), ("GET", "k")):
+        answer = await as_operator(fleet.cluster["n1"], "ACL", "DRYRUN", user, *command)
+        assert b"has no permissions" in answer
+
+
+@able
+@pytest.mark.parametrize("less", ["-select", "-@write", "resetkeys", "-cluster|syncslots"])
+async def test_with_any_right_less_a_source_hands_nothing_over(fleet: Nodes, less: str) -> None:
+    shop = await shop_of(fleet)
+    values = keys_of(SOME, 5)
+    await shop.fill(values)
+
+    async def hook(_: int, what: str, done: bool) -> None:
+        if not done:
+            user = names.user_of(names.USER_REPLICATION, 0)
+            await as_operator(fleet.cluster["n1"], "ACL", "SETUSER", user, less)
+
+    with pytest.raises(NodeRefused, match="did not move"):
+        await move_slots(await shop.action(SOME, 0, 1), shop.context(Counting(hook, atomic=True)))
     assert await shop.stored() == values
 
 

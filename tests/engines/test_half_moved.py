@@ -12,7 +12,7 @@ from tests.engines.harness.waiting import until
 from tests.engines.moving import EVERY_ENGINE, Shop, keys_of, shop_of
 
 SLOT: Final = SlotSet.of([0])
-LOGIN: Final = Login(names.USER_REPLICATION, PASSWORDS.replication)
+LOGIN: Final = Login(names.user_of(names.USER_REPLICATION, 1), PASSWORDS.replication)
 pytestmark = EVERY_ENGINE
 
 

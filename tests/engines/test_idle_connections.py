@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from cachecluster.api import names
-from cachecluster.domain.nodes import Ending, NodeId
+from cachecluster.domain.nodes import Ending, Mood, NodeId
 from cachecluster.engines.client import NobodyListens, NodeUnreachable
 from tests.engines.fleet import CONNECTOR, PASSWORDS, Nodes, as_operator
 from tests.engines.harness.node import NodeProcess
@@ -29,9 +29,9 @@ class Wire:
         self.endings: list[tuple[Ending, float]] = []
 
     async def connect(self) -> None:
-        await CONNECTOR.watch(self.node.address, PASSWORDS.operator, self.node_id, self._ended)
+        await CONNECTOR.watch(self.node.address, PASSWORDS.operator, self.node_id, self.ended)
 
-    def _ended(self, ending: Ending) -> None:
+    def ended(self, ending: Ending) -> None:
         self.endings.append((ending, time.monotonic()))
 
     async def ending(self) -> Ending:
@@ -82,6 +82,18 @@ async def test_the_idle_timeout_of_the_engine_leaves_it_alone(wire: Wire) -> Non
         assert await reader.read() == b"", "an ordinary connection is ended"
     writer.close()
     assert not wire.endings
+
+
+async def test_the_mood_is_told_whenever_it_is_asked_for(wire: Wire) -> None:
+    moods: asyncio.Queue[Mood] = asyncio.Queue()
+    connection = await CONNECTOR.watch(wire.node.address, PASSWORDS.operator, wire.node_id, wire.ended)
+    for epoch in (0, 5):
+        if epoch:
+            await as_operator(wire.node, "CLUSTER", "SET-CONFIG-EPOCH", str(epoch))
+        connection.ask(moods.put_nowait)
+        async with asyncio.timeout(10):
+            assert (await moods.get()).epoch == epoch
+    connection.close()
 
 
 async def test_a_hung_process_is_no_end(wire: Wire) -> None:

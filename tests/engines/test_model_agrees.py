@@ -69,6 +69,7 @@ FIXED: Final = (
     [*OPEN, Step("takeover", 4), Step("migrate", 0, 4), Step("node", 4, 4)],
     [*OPEN, Step("kill", 0), Step("stable", 1), Step("start", 0)],
     [*OPEN, Step("node", 1, 1)],
+    [Step("bump", 0), Step("bump", 0), Step("bump", 1), Step("kill", 0), Step("start", 0)],
     [Step("ask_one", 0), Step("ask_one", 3), Step("kill", 3), Step("start", 3), Step("graceful", 3), Step("kill", 3)],
     [Step("ask_one", 0), *OPEN, Step("kill", 3), Step("migrate", 0, 1), Step("ask_none", 0), Step("migrate", 0, 1)],
     [Step("ask_one", 1), *OPEN, Step("kill", 4), Step("migrate", 0, 1), Step("start", 4), Step("migrate", 0, 1)],
@@ -76,8 +77,8 @@ FIXED: Final = (
 """Failover and return; a new address; an empty primary; a stranger at an old address; a quorum lost and regained.
 
 Then a slot that moves: every refusal and the whole way; either end fails over half way; one end is closed; and the
-danger, that a source with keys hears of a new owner. Last, writes that ask for a replica: refused without one, also
-those that MIGRATE makes at either end.
+danger, that a source with keys hears of a new owner. Then epochs that are bumped. Last, writes that ask for a replica:
+refused without one, also those that MIGRATE makes at either end.
 """
 
 
@@ -92,6 +93,17 @@ STROKES: Final = (
 )
 """Slots that move at one stroke: there and back; every refusal; half moved by hand; either end dies; called off; the
 destination refuses writes for want of a replica."""
+
+
+DEAF: Final = (
+    [Step("deaf", 0), Step("hears", 0)],
+    [Step("deaf", 3), Step("hears", 3), Step("kill", 0), Step("start", 0)],
+    [Step("deaf", 1), Step("force", 4), Step("hears", 1), Step("deaf", 2), Step("graceful", 5), Step("hears", 2)],
+)
+"""A node hears nothing on the bus, and replication goes on: a primary is replaced; a replica is given up, hears again,
+and is elected when its turn comes."""
+DEAF_FAMILIES: Final = ("8.1", "9.1")
+"""Valkey 8.0 cannot be told to drop all packets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +176,29 @@ async def test_known_stories_end_alike(engine: EngineBinary, tmp_path: Path) -> 
 async def test_slots_that_move_at_one_stroke_end_alike(tmp_path: Path) -> None:
     engine = engine_binary("9.1")
     await asyncio.gather(*(_agrees(engine, tmp_path / str(i), steps, i) for i, steps in enumerate(STROKES)))
+
+
+@pytest.mark.parametrize("family", DEAF_FAMILIES)
+async def test_nodes_that_are_deaf_on_the_bus_end_alike(family: str, tmp_path: Path) -> None:
+    engine = engine_binary(family)
+    await asyncio.gather(*(_agrees(engine, tmp_path / str(i), steps, i) for i, steps in enumerate(DEAF)))
+
+
+@pytest.mark.parametrize("family", DEAF_FAMILIES)
+async def test_a_primary_that_is_deaf_on_the_bus_stops_within_one_and_a_half_timeouts(
+    family: str, tmp_path: Path
+) -> None:
+    """Half a timeout until it asks who has been silent, a whole one until it gives up (docs/durability.md)."""
+    async with ProcessCluster(engine_binary(family), tmp_path) as cluster:
+        servers = Servers(cluster, 3)
+        await servers.form()
+        primary = servers.nodes[0]
+        await servers.carry_out(Step("deaf", 0))
+        began = asyncio.get_running_loop().time()
+
+        async def stopped() -> bool:
+            return "cluster_state:fail" in await primary.call("CLUSTER", "INFO")
+
+        await until(stopped, "it takes no more writes", 10, every=0.02)
+        took = asyncio.get_running_loop().time() - began
+        assert NODE_TIMEOUT < took < 1.5 * NODE_TIMEOUT + 0.5, took

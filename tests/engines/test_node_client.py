@@ -113,6 +113,14 @@ async def test_scattered_slots_are_added_in_several_commands(fleet: Nodes) -> No
 
 
 @every_family
+async def test_a_bumped_epoch_is_the_newest_and_stays(fleet: Nodes) -> None:
+    client = await fleet.client(await fleet.start("one"))
+    for _ in range(2):
+        await client.bump_epoch()
+        assert (await client.view()).myself.config_epoch == 1
+
+
+@every_family
 async def test_graceful_failover_swaps_the_roles(fleet: Nodes) -> None:
     (_, primary), (_, replica) = await fleet.form(1)
     await replica.failover(FailoverKind.GRACEFUL)
@@ -191,11 +199,11 @@ async def test_s5_release_ends_a_quarantine_and_half_a_release_does_not(fleet: N
     assert (await client.view()).quarantined
     with pytest.raises(exceptions.AuthenticationError):
         await node.call("GET", "key")
-    operator = ("ACL", "SETUSER", names.USER_REPLICATION, "on")
+    operator = ("ACL", "SETUSER", names.user_of(names.USER_REPLICATION, 0), "on")
     await as_operator(node, *operator)
     assert (await client.view()).quarantined, "the application is still off"
-    await client.release()
-    await client.release()
+    await client.release(0)
+    await client.release(0)
     assert not (await client.view()).quarantined
     assert await node.call("PING") == "PONG"
 

@@ -294,7 +294,7 @@ async def test_each_user_may_do_its_work_and_nothing_else(nodes: ProcessCluster,
 async def test_replication_user_can_do_nothing_but_replicate(nodes: ProcessCluster, engine: EngineBinary) -> None:
     pods = pods_of(nodes, engine, 1, 0)
     await pods.form()
-    user, password = names.USER_REPLICATION, pods.passwords.replication
+    user, password = names.user_of(names.USER_REPLICATION, 0), pods.passwords.replication
     async with client_of(pods[0, 0], user, password) as client:
         reads = ("GET k", "KEYS *", "INFO", "CONFIG GET *", "CLUSTER NODES", "CLUSTER FAILOVER", "ACL LIST", "FLUSHALL")
         got_through = [c for c in reads if await allowed(client, *c.split())]

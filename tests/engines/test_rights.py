@@ -19,20 +19,22 @@ from tests.engines.pods import field_of
 OTHERS = {
     names.USER_APPLICATION: ("-get", "resetchannels", "&news"),
     names.USER_OPERATOR: ("-migrate", "-dbsize"),
-    names.USER_REPLICATION: ("-select", "resetkeys"),
+    names.user_of(names.USER_REPLICATION, 0): ("-select", "resetkeys"),
     names.USER_NODE: ("+get", "~*"),
 }
 """What makes the rights of each user other ones."""
 
 
 def rules_of(fleet: Nodes) -> Mapping[str, tuple[str, ...]]:
-    return acl.rules(EngineVersion(spec_version(fleet.cluster.binary)), AuthMode.PASSWORD, PASSWORDS)
+    """On a node of the first shard, as all are here."""
+    rules = acl.rules(EngineVersion(spec_version(fleet.cluster.binary)), AuthMode.PASSWORD, PASSWORDS)
+    return {names.user_of(user, 0): words for user, words in rules.items()}
 
 
 async def odd_users(fleet: Nodes, client: NodeClient) -> tuple[str, ...]:
     """Users of a node whose rights are not those that the operator gives."""
     wanted = acl.rights(EngineVersion(spec_version(fleet.cluster.binary)), AuthMode.PASSWORD, PASSWORDS)
-    return differing(wanted, (await client.view()).users)
+    return tuple(names.user_of(user, 0) for user in differing(wanted, (await client.view()).users, 0))
 
 
 async def make_others(node: NodeProcess) -> None:
@@ -95,7 +97,7 @@ async def test_s5_a_closed_node_stays_closed(fleet: Nodes) -> None:
     await client.set_users(rules_of(fleet))
     assert await odd_users(fleet, client) == ()
     assert (await client.view()).quarantined
-    await client.release()
+    await client.release(0)
     assert not (await client.view()).quarantined
 
 
@@ -121,6 +123,6 @@ async def test_acl_load_would_close_a_node_again_that_was_opened(fleet: Nodes) -
     """It reads the file with which the node has started: why rights are set one by one."""
     node = await fleet.start_quarantined("closed")
     client = await fleet.client(node)
-    await client.release()
+    await client.release(0)
     await as_operator(node, "ACL", "LOAD")
     assert (await client.view()).quarantined

@@ -7,7 +7,8 @@ import pytest
 from redis import exceptions as refused
 
 from tests.engines.harness.binaries import EngineBinary
-from tests.engines.harness.cluster import ProcessCluster
+from tests.engines.harness.cluster import SLOTS, ProcessCluster
+from tests.engines.harness.tags import tag
 from tests.engines.harness.waiting import until
 from tests.engines.pods import Pods, field_of, is_ready
 from tests.engines.restarting import (
@@ -79,6 +80,36 @@ async def test_s5_replica_keeps_its_data_when_a_blank_node_appears_at_its_primar
     assert await keys_of(pods, replica) == 50
 
 
+async def test_s3_replica_keeps_its_data_when_a_node_of_another_shard_has_its_primarys_address(
+    nodes: ProcessCluster, engine: EngineBinary
+) -> None:
+    pods = await formed(nodes, engine, 2, 1, "AppendOnly", tuned=LONG)
+    primary, replica, other = pods[0, 0], pods[0, 1], pods[1, 0]
+    await write(pods, primary)
+    async with pods.application(other) as client:
+        await client.set(tag(SLOTS - 1), "of the other shard")
+        assert await client.wait(1, 5000) == 1
+    for node in pods.nodes.values():
+        await appended(node)
+    await asyncio.gather(*(node.kill() for node in pods.nodes.values()))
+    here, there = primary.address, other.address
+    await asyncio.gather(replica.start(), pods[1, 1].start())
+    await other.start(address=here)
+
+    async def turned_away_again() -> bool:
+        return replica.log_end().count("Unable to AUTH") > 1
+
+    await until(turned_away_again, f"the replica has asked the other shard and was refused\n{replica.log_end()}")
+    assert "normal start" in other.log_end()
+    assert await keys_of(pods, replica) == 50
+    await primary.start(address=there)
+    await follows(replica, primary)
+    await follows(pods[1, 1], other)
+    for (shard, _), node in pods.nodes.items():
+        await until(lambda node=node: is_ready(node), f"{node.name} is ready\n{node.log_end()}")  # type: ignore[misc]
+        assert await keys_of(pods, node) == (1 if shard else 50)
+
+
 async def test_s5_single_node_without_persistence_comes_back_blank_at_once(
     nodes: ProcessCluster, engine: EngineBinary
 ) -> None:
@@ -132,7 +163,7 @@ async def test_s5_primary_with_an_old_snapshot_is_quarantined_while_its_replica_
     await until(sync_was_refused, f"the replica tried and was refused\n{replica.log_end()}")
     assert int((await replica.call("INFO", "keyspace")).split("keys=")[1].split(",")[0]) == 50
     # The operator found that this node's data is to be used after all.
-    for user in ("default", "cachecluster-replication"):
+    for user in ("default", "cachecluster-replication-0"):
         await primary.call("ACL", "SETUSER", user, "on")
     await follows(replica, primary)
     await until(lambda: is_ready(primary), "ready after its release")

@@ -19,7 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Our mark."""
-    config.addinivalue_line("markers", "share(fraction): run only this fraction of --seeds schedules")
+    how = "share(fraction, whole_from=N): run only this fraction of --seeds schedules, but all from so many on"
+    config.addinivalue_line("markers", how)
 
 
 def pytest_collection_finish() -> None:
@@ -42,6 +43,12 @@ class Seeds:
         return f"{self.first}-{self.last - 1}"
 
 
+def _share(mark: pytest.Mark | None, total: int) -> float:
+    if mark is None or total >= mark.kwargs.get("whole_from", total + 1):
+        return 1.0
+    return float(mark.args[0])
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that take ``seeds`` run once for each chunk; a ``share`` mark asks for a fraction of all."""
     if "seeds" not in metafunc.fixturenames:
@@ -51,7 +58,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if one is not None:
         chunks = [Seeds(one, one + 1)]
     else:
-        marker = metafunc.definition.get_closest_marker("share")
-        count = max(1, int(total * (marker.args[0] if marker else 1.0)))
+        count = max(1, int(total * _share(metafunc.definition.get_closest_marker("share"), total)))
         chunks = [Seeds(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
     metafunc.parametrize("seeds", chunks, ids=str)

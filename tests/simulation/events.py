@@ -119,7 +119,7 @@ def freeze(world: "World", ref: ClusterRef, chance: Random) -> None:
     if nodes:
         node = chance.choice(nodes)
         world.note(f"event: {node.ip} hangs")
-        world.watch.partitioned = True
+        world.partitioned = True
         node.freeze()
         world.clock.later(1 + 40 * chance.random(), node.thaw)
 

@@ -26,7 +26,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 def without(line: str) -> str:
     """As an older operator wrote it."""
     words = line.split()
-    return " ".join(word for word in words if word != OLD.get(words[1]))
+    user = names.USER_REPLICATION if words[1].startswith(names.USER_REPLICATION) else words[1]
+    return " ".join(word for word in words if word != OLD.get(user))
 
 
 def rights(world: World) -> list[dict[str, Rights]]:

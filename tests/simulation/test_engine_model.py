@@ -10,7 +10,7 @@ from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, share
 from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.engine import commands, replication
 from tests.simulation.engine.disk import Disk
-from tests.simulation.engine.network import Network
+from tests.simulation.engine.network import Network, Noise, Port
 from tests.simulation.engine.node import Config, Node
 from tests.simulation.engine.table import Address
 
@@ -187,6 +187,56 @@ def test_partitioned_primary_is_replaced_and_steps_down(lab: Lab, seconds: int) 
     lab.wait(30)
     assert [n.me.primary for n in nodes[0]] == ([True, False] if seconds == 1 else [False, True])
     assert all(n.repl.up for s in nodes for n in s if not n.me.primary)
+
+
+def test_a_primary_without_its_bus_is_replaced_while_its_replica_follows(lab: Lab) -> None:
+    nodes = lab.form(3, 1)
+    primary, replica = nodes[0]
+    lab.network.isolate(primary.ip, {n.ip for s in nodes for n in s}, (Port.BUS,))
+    lab.wait(4)
+    assert replica.repl.up
+    assert primary.write(0, "copied") is None
+    lab.wait(16)
+    assert replica.me.primary
+    assert not primary.state_ok
+    lab.network.heal()
+    lab.wait(30)
+    assert [n.me.primary for n in nodes[0]] == [False, True]
+
+
+def test_a_primary_whose_client_port_is_closed_is_not_replaced(lab: Lab) -> None:
+    nodes = lab.form(3, 1)
+    primary, replica = nodes[0]
+    lab.network.isolate(primary.ip, {n.ip for s in nodes for n in s}, (Port.CLIENT,))
+    lab.wait(90)
+    assert primary.me.primary
+    assert primary.state_ok
+    assert not replica.repl.up
+    lab.network.heal()
+    lab.wait(10)
+    assert replica.repl.up
+
+
+@pytest.mark.parametrize("noise", [Noise(lost=0.05), Noise(repeated=0.5), Noise(late=0.05)], ids=str)
+def test_heartbeats_that_are_lost_repeated_or_late_elect_nobody(lab: Lab, noise: Noise) -> None:
+    nodes = lab.form(3, 1)
+    lab.network.noise = noise
+    lab.wait(60)
+    assert all(shard[0].me.primary and shard[0].state_ok for shard in nodes)
+    assert all(shard[1].repl.up for shard in nodes)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 20.0])
+def test_a_primary_that_is_cut_off_stops_later_by_as_much_as_its_clock_is_set_back(lab: Lab, seconds: float) -> None:
+    nodes = lab.form(3, 1)
+    primary = nodes[0][0]
+    lab.network.isolate(primary.ip, {n.ip for s in nodes for n in s})
+    lab.wait(1)
+    primary.ahead = -seconds
+    lab.wait(3 + seconds)
+    assert primary.state_ok
+    lab.wait(5)
+    assert not primary.state_ok
 
 
 def test_refusals(lab: Lab) -> None:

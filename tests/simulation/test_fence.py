@@ -140,7 +140,7 @@ def test_s10_a_primary_that_has_been_told_to_go_on_alone_is_not_replaced(world: 
     """Its replica was cut off from it first, and the operator a little later; the replica can be reached again."""
     running = Running(world, (1, 1))
     box, (replica,) = world.primary(0), replicas(world)
-    world.watch.partitioned = True
+    world.partitioned = True
     world.network.isolate(replica.ip or "", {box.ip or "", OPERATOR})
     world.until(lambda: not asking(world), "it is told to do without", 15)
     assert not fences(world)
@@ -157,7 +157,7 @@ def test_s1_a_replica_that_cannot_be_asked_may_still_report_to_the_primary(world
     running = Running(world, (1, 2))
     box, (near, _) = world.primary(0), replicas(world)
     both = {box.ip or "", near.ip or ""}
-    world.watch.partitioned = True
+    world.partitioned = True
     for other in [b.ip or "" for b in world.boxes("cart")] + [OPERATOR]:
         if other not in both:
             for ip in both:

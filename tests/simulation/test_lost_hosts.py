@@ -9,8 +9,9 @@ from cachecluster.api import names
 from tests.simulation.conftest import Seeds
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.schedules import VERSIONS, random_faults, version_of
+from tests.simulation.site import NOT_READY_SECONDS
 from tests.simulation.test_faults import PERSISTENT, Running
-from tests.simulation.world import NOT_READY_SECONDS, World
+from tests.simulation.world import World
 
 PLACEMENT = {"nodeLossGraceSeconds": 20}
 GIVEN_UP_SECONDS = NOT_READY_SECONDS + 20 + 10

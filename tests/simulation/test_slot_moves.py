@@ -93,7 +93,7 @@ class Move:
         self.requests = way.requests
 
     def target(self, node: Node) -> Target:
-        return Target(f"pod-{node.ip}", f"pod-{node.ip}", node.ip, node.node_id)
+        return Target(f"pod-{node.ip}", f"pod-{node.ip}", node.ip, node.node_id, 0)
 
     def _check(self, node: Node, name: str, arguments: tuple[Any, ...]) -> None:
         """S2, before each command."""

@@ -11,25 +11,19 @@ from typing import Any, Self
 
 from cachecluster.api import names
 from cachecluster.domain.snapshot import ClusterRef
-from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.engine.disk import Disk
-from tests.simulation.engine.network import OPERATOR, Network
+from tests.simulation.engine.network import QUIET
 from tests.simulation.engine.node import Node
-from tests.simulation.kubernetes.kubelet import Kubelets, Sandbox
-from tests.simulation.kubernetes.scheduler import Hosts, Scheduler
-from tests.simulation.kubernetes.server import Server
-from tests.simulation.kubernetes.statefulset import StatefulSets
-from tests.simulation.kubernetes.store import Key, Object, Store
-from tests.simulation.kubernetes.volumes import Resizer
+from tests.simulation.kubernetes.kubelet import Sandbox
+from tests.simulation.kubernetes.store import Key, Object
 from tests.simulation.operating.clients import History, Writer
 from tests.simulation.operating.convergence import converged, unconverged
 from tests.simulation.operating.faults import NO_FAULTS, Faults, Killed
 from tests.simulation.operating.invariants import Watch
 from tests.simulation.operating.operator import Operator, Recorder
+from tests.simulation.site import Site
 
 NAMESPACE = "shop"
-NOT_READY_SECONDS = 50.0
-"""Until a machine that does not report is marked (node-monitor-grace-period)."""
 
 
 class _Lines(logging.Handler):
@@ -41,26 +35,15 @@ class _Lines(logging.Handler):
         self._lines.append(record.getMessage() + (f" {record.exc_info[1]}" if record.exc_info else ""))
 
 
-class World:
+class World(Site):
     """Everything that there is. A context manager: closing it ends all that still runs."""
 
     def __init__(self, seed: int | str, *, zones: int = 3, hosts: int = 2, faults: Faults = NO_FAULTS) -> None:
-        self.seed, self.faults = seed, faults
-        self.loop = VirtualLoop()
+        super().__init__(seed, zones, hosts)
+        self.faults = faults
         self.loop.set_exception_handler(self._failed)
-        self.clock = Clock(self.loop, seed)
-        self.chance = self.clock.chance("world")
-        self.trace: list[str] = []
         self.logged: list[str] = []
         self.violations: list[str] = []
-        self.network = Network(self.clock)
-        self.store = Store(self.clock)
-        self.server = Server(self.store)
-        self.hosts = Hosts.in_zones(zones, hosts)
-        self.scheduler = Scheduler(self.store, self.clock, self.hosts)
-        self.statefulsets = StatefulSets(self.store, self.clock)
-        self.resizer = Resizer(self.store, self.clock)
-        self.kubelets = Kubelets(self.store, self.clock, self.network)
         self.owner: dict[Node, str] = {}
         self.history = History()
         self.watch = Watch(self)
@@ -68,6 +51,12 @@ class World:
         self.passwords: list[str] = []
         self.operator_namespace = "cachecluster-system"
         self.leader: dict[str, Operator] = {}
+        self.fading: list[Operator] = []
+        """Processes that take themselves for the leader although another one leads."""
+        self.operator_ahead = 0.0
+        """Seconds by which the clock of the operators' machines goes ahead of the true time."""
+        self.api_down = False
+        """The operators cannot reach the API server; nor do watch events reach them."""
         self.incarnations = 0
         self.crashes = 0
         self.crash_at: int | None = None
@@ -82,7 +71,7 @@ class World:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         logging.getLogger("cachecluster").removeHandler(self._handler)
-        for operator in self.leader.values():
+        for operator in (*self.leader.values(), *self.fading):
             operator.way.dead = True
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
@@ -95,10 +84,6 @@ class World:
         error = context.get("exception")
         if not isinstance(error, Killed):
             self.violations.append(f"unhandled in the loop: {context.get('message')}: {error!r}")
-
-    def note(self, what: str) -> None:
-        """Write into the trace."""
-        self.trace.append(f"{self.loop.time():9.3f} {what}")
 
     def violate(self, rule: str, what: str) -> None:
         """A safety rule is broken."""
@@ -216,6 +201,7 @@ class World:
         faults = self.faults if self.crashes < 25 else replace(self.faults, crash=0.0)
         operator = Operator(self, ref, self.incarnations, faults)
         operator.way.before_command = self.watch.command
+        operator.way.api_down = self.api_down
         if self.crashes == 0:
             operator.way.die_at = self.crash_at
         self.leader[ref.name] = operator
@@ -238,6 +224,32 @@ class World:
         old.way.freeze(self.loop.time() + seconds)
         self.note(f"op{old.number} freezes for {seconds} s")
         self.start_operator(ref)
+
+    def have_two_leaders(self, ref: ClusterRef, seconds: float) -> None:
+        """Another one takes the lead, and the one before takes itself for the leader a while longer; then it exits."""
+        old = self.leader[ref.name]
+        old.leads_until = self.loop.time() + seconds
+        self.note(f"op{old.number} acts for {seconds:.1f} s beside another")
+        self.fading.append(old)
+        self.clock.later(seconds, self._fade, old)
+        self.start_operator(ref)
+
+    def _fade(self, operator: Operator) -> None:
+        if operator in self.fading:
+            self.fading.remove(operator)
+            operator.end()
+
+    def reach_api(self, *, on: bool) -> None:
+        """Whether the operators can reach the API server."""
+        self.note(f"the API server {'answers again' if on else 'does not answer the operators'}")
+        self.api_down = not on
+        for operator in (*self.leader.values(), *self.fading):
+            operator.way.api_down = not on
+
+    def set_operators_clock(self, seconds: float) -> None:
+        """Somebody sets the clock of the operators' machines forward or back."""
+        self.note(f"the clock of the operator is set by {seconds:+.0f} s")
+        self.operator_ahead += seconds
 
     def stop_operators(self) -> None:
         """No operator runs any more."""
@@ -262,8 +274,8 @@ class World:
             if before == known:
                 return
             new_spec = before.get("generation") != known["generation"]
-        for operator in self.leader.values():
-            if key.namespace == operator.ref.namespace and not operator.way.dead:
+        for operator in (*self.leader.values(), *self.fading):
+            if key.namespace == operator.ref.namespace and not operator.way.dead and not self.api_down:
                 self.clock.later(0.005, lambda wake=operator.wake: wake.set(new_spec=new_spec))
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -290,7 +302,7 @@ class World:
     def disturb(self, faults: Faults) -> None:
         """From now on the operator's requests go wrong like this."""
         self.faults = faults
-        for operator in self.leader.values():
+        for operator in (*self.leader.values(), *self.fading):
             operator.way.faults = faults
 
     def wake_all(self) -> None:
@@ -298,47 +310,13 @@ class World:
         for operator in self.leader.values():
             operator.wake.set()
 
-    def cut_off(self, box: Sandbox) -> None:
-        """A node can be reached by its clients alone."""
-        self.watch.partitioned = True
-        others = {b.ip for b in self.kubelets.sandboxes.values() if b.ip is not None}
-        self.network.isolate(box.ip or "", {*others, OPERATOR})
-
-    def power_off(self, host: str) -> None:
-        """A machine loses its power; after a while the API server counts it as not ready."""
-        self.note(f"{host} loses its power")
-        self.watch.partitioned = True
-        self.kubelets.power_off(host)
-        self.clock.later(NOT_READY_SECONDS, self._report, host)
-
-    def power_on(self, host: str) -> None:
-        """It boots."""
-        self.note(f"{host} has power again")
-        self.kubelets.power_on(host)
-        self.clock.later(5.0, self._report, host)
-
-    def strand(self, host: str) -> None:
-        """A machine runs on, and is cut off from all others and from the API server."""
-        self.note(f"{host} is cut off")
-        self.watch.partitioned = True
-        self.kubelets.strand(host)
-        self.clock.later(NOT_READY_SECONDS, self._report, host)
-
-    def rejoin(self, host: str) -> None:
-        """It is heard again."""
-        self.note(f"{host} is back")
-        self.kubelets.rejoin(host)
-        self.clock.later(5.0, self._report, host)
-
-    def _report(self, host: str) -> None:
-        ready = host not in self.kubelets.dark | self.kubelets.stranded
-        self.hosts.report(host, ready=ready, now=self.clock.now())
-        self.wake_all()
-
     def calm(self) -> None:
         """No more faults from now on."""
-        self.faults = NO_FAULTS
+        self.faults, self.api_down = NO_FAULTS, False
         self.network.heal()
+        self.network.noise = QUIET
+        for operator in list(self.fading):
+            self._fade(operator)
         for operator in self.leader.values():
             operator.way.faults, operator.way.die_at, operator.way.api_down = NO_FAULTS, None, False
 

@@ -40,6 +40,10 @@ takes back is set back."""
 ANNOTATION_ACCEPT_LOSS: Final = f"{GROUP}/accept-data-loss"
 """On the CacheCluster: what lets nodes restart whose data exists nowhere else, as the message asks for it (S8)."""
 
+ANNOTATION_APPROVE_LOSS: Final = f"{GROUP}/approve-data-loss"
+"""On the CacheCluster: the incident (``status.dataLoss.incident``) whose data is given up, so that its slots start
+empty (S2)."""
+
 ANNOTATION_FAILOVER: Final = f"{GROUP}/failover-from"
 """On the CacheCluster: the pod that is to stop being a primary, once; after an ``@`` anything that makes the request
 differ from the last one (``cart-0-1@2026-01-31T12:00:00Z``)."""
@@ -71,6 +75,7 @@ ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 
 USER_OPERATOR: Final = "cachecluster-operator"
 USER_REPLICATION: Final = "cachecluster-replication"
+"""In the mounted files; on a node it has the name of its shard's (``user_of``)."""
 USER_NODE: Final = "cachecluster-node"
 """For the pod's own scripts: probes, the start guard, the hand-over before termination."""
 USER_APPLICATION: Final = "default"
@@ -116,6 +121,11 @@ def system_secret(cluster: str) -> str:
 def acl_secret(cluster: str) -> str:
     """What the pods mount: hashed users and the replication credentials."""
     return f"{cluster}-acl"
+
+
+def user_of(user: str, shard: int) -> str:
+    """What a user is called on the nodes of a shard: replication's is each shard's own (ADR 0022)."""
+    return f"{user}-{shard}" if user == USER_REPLICATION else user
 
 
 def users_file(version: str) -> str:

@@ -31,6 +31,7 @@ from cachecluster.api.network import (
 from cachecluster.api.owned_parameters import OWNED, OwnedGroup
 from cachecluster.api.placement import NODE_LOSS_GRACE_SECONDS, Placement, Spread, Toleration
 from cachecluster.api.quantity import exact
+from cachecluster.api.recovery import OnDataLoss, Recovery
 from cachecluster.api.resources import Limits, ResourceList, Resources
 from cachecluster.api.rules import Check, Model, Rule, Transition, keys_matching
 from cachecluster.api.transitions import AUTH_KEPT, PERSISTENCE_KEPT, PLACEMENT_KEPT
@@ -53,10 +54,12 @@ __all__ = [
     "Network",
     "NetworkPeer",
     "NetworkPolicyMode",
+    "OnDataLoss",
     "Persistence",
     "PersistenceMode",
     "Placement",
     "PodOverlay",
+    "Recovery",
     "ResourceList",
     "Resources",
     "Spread",
@@ -292,6 +295,10 @@ class CacheClusterSpec(Model):
         description="Which writes are accepted while replicas are missing. Omitted: mode Default. Edits take effect on "
         "running nodes, without a restart.",
     )
+    recovery: Recovery | None = Field(
+        default=None,
+        description="What is done once every copy of some data is gone. Edits take effect at once and restart nothing.",
+    )
     placement: Placement | None = Field(
         default=None,
         description="Where nodes may run. Omitted: everywhere, spread over zones. Fixed once the cluster exists, in "
@@ -337,6 +344,14 @@ class CacheClusterSpec(Model):
     def durability_mode(self) -> DurabilityMode:
         """The mode in force."""
         return self.durability.mode if self.durability else DurabilityMode.DEFAULT
+
+    @property
+    def on_data_loss(self) -> OnDataLoss:
+        """What is in force: caches start empty, what was stored on volumes may still be brought back."""
+        if self.recovery is not None:
+            return self.recovery.on_data_loss
+        volatile = self.persistence_mode is PersistenceMode.NONE
+        return OnDataLoss.RECREATE if volatile else OnDataLoss.WAIT_FOR_APPROVAL
 
     @property
     def auth_mode(self) -> AuthMode:

@@ -1,6 +1,7 @@
 """What the operator reports under ``status``. Integers with units, no floats, no heartbeats."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import ConfigDict, Field, ValidationError, computed_field
@@ -14,6 +15,8 @@ REQUEST_LENGTH: Final = 512
 """Characters of a request that the status can confirm; a pod's name takes at most 253 of them."""
 FAILOVERS_KEPT: Final = 10
 """So many of the last ones are told."""
+INCIDENT_LENGTH: Final = 10
+"""Characters of the name of a data loss."""
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339, UTC."""
@@ -180,6 +183,53 @@ class Failover(Report):
     )
 
 
+class DataLossState(StrEnum):
+    """How far an incident has come."""
+
+    WAITING_FOR_APPROVAL = "WaitingForApproval"
+    STARTING_EMPTY = "StartingEmpty"
+    """The data is given up; the slots are about to be assigned."""
+    STARTED_EMPTY = "StartedEmpty"
+    RECOVERED = "Recovered"
+    """The data has come back."""
+
+    @property
+    def is_open(self) -> bool:
+        """Slots are still without an owner."""
+        return self in {DataLossState.WAITING_FOR_APPROVAL, DataLossState.STARTING_EMPTY}
+
+
+class ShardLoss(Report):
+    """What a shard has lost."""
+
+    name: str = Field(description="Name of the shard, for example cart-0.")
+    slots: str = Field(description="Hash slots of which no copy is left, for example 0-5460.")
+    successor: str | None = Field(
+        default=None,
+        description="Engine's id of the empty node that gets them, once the data is given up: it and no other.",
+    )
+
+
+class DataLoss(Report):
+    """Every copy of some slots is gone."""
+
+    incident: Annotated[str, Field(max_length=INCIDENT_LENGTH)] = Field(
+        description="Name of this loss; what an approval repeats. A later loss, or one that takes in more slots, has "
+        "another one."
+    )
+    state: DataLossState = Field(
+        description="WaitingForApproval: the slots have no owner. StartingEmpty: their data is given up. StartedEmpty: "
+        "they are served again, without it. Recovered: it has come back."
+    )
+    since: Moment = Field(description="When the operator found that nothing is left.")
+    ended_at: Moment | None = Field(
+        default=None, description="When the slots had an owner again; the incident is told for a day from then on."
+    )
+    shards: list[ShardLoss] = Field(
+        description="The shards and slots that are lost.", json_schema_extra=_list_map("name")
+    )
+
+
 class CacheClusterStatus(Report):
     """The observed state of the cache cluster, written by the operator."""
 
@@ -228,6 +278,12 @@ class CacheClusterStatus(Report):
         "first: by the operator, or by the nodes themselves as far as the operator was there to see it. Switches with "
         "the old primary's consent do not show here.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+    data_loss: DataLoss | None = Field(
+        default=None,
+        description="Slots of which every copy is gone, or was within the last day; absent: none. The condition "
+        "DataLoss says what to do.",
     )
 
     resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")

@@ -165,7 +165,7 @@ async def run(options: Options) -> None:
         if leaving.is_set():
             return
         metrics.leading(True)
-        hosts, connector = HostCache(), ValkeyConnector()
+        hosts, connector = HostCache(clock=boot_time), ValkeyConnector()
         deps = Dependencies(
             kube=kube,
             nodes=connector,

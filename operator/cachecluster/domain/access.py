@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
+from cachecluster.api import names
+
 _MARK_LENGTH: Final = 16
 _SILENT: Final = frozenset({"resetchannels", "sanitize-payload", "alldbs"})
 """What an engine lists, or leaves out, of a user without anything special."""
@@ -76,6 +78,6 @@ def _rights(rules: Iterable[str]) -> Rights:
     )
 
 
-def differing(wanted: Mapping[str, Rights], found: Mapping[str, Rights]) -> tuple[str, ...]:
-    """Users that a node has not got, or with other rights, sorted."""
-    return tuple(sorted(name for name, rights in wanted.items() if found.get(name) != rights))
+def differing(wanted: Mapping[str, Rights], found: Mapping[str, Rights], shard: int) -> tuple[str, ...]:
+    """Users that a node of that shard has not got, or with other rights, sorted; named as in ``wanted``."""
+    return tuple(sorted(user for user, rights in wanted.items() if found.get(names.user_of(user, shard)) != rights))

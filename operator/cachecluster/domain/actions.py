@@ -20,6 +20,7 @@ class Target:
     uid: str
     ip: str
     node_id: NodeId
+    shard: int
 
 
 class FailoverKind(StrEnum):
@@ -153,7 +154,7 @@ class AssignSlots:
     node: Target
     slots: SlotSet
     after_data_loss: bool
-    """The slots had held data: announced as DataLoss (S2)."""
+    """The slots had held data (S2): whoever comes back with it after all must not take them away again."""
     first_epoch: int | None = None
     """SET-CONFIG-EPOCH before, for a node that knows nobody yet."""
 
@@ -195,6 +196,16 @@ class EndPod:
     disruptive: ClassVar[bool] = True
     node: Target
     keeper: Target
+    """Has its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovePod:
+    """Delete a replica's pod, gracefully, so that the scheduler chooses a place anew."""
+
+    disruptive: ClassVar[bool] = True
+    node: Target
+    primary: Target
     """Has its data."""
 
 
@@ -270,7 +281,10 @@ class LowerFence:
 
 @dataclass(frozen=True, slots=True)
 class SetUsers:
-    """Give users of running nodes the rights of their release family; a user that is off stays off."""
+    """Give users of running nodes the rights of their release family; a user that is off stays off.
+
+    They are named as in the mounted files.
+    """
 
     disruptive: ClassVar[bool] = False
     nodes: tuple[Target, ...]
@@ -374,6 +388,7 @@ Action = (
     | Promote
     | EndPod
     | FreePod
+    | MovePod
     | Release
     | Reset
     | Configure

@@ -179,7 +179,7 @@ def _hung_up(snap: Snapshot, owner: NodeId, replicas: Sequence[NodeView]) -> Los
 
 def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequence[NodeView]) -> Lost | None:
     """The kubelet reports that the container that ran the primary has terminated, and its successor never linked up
-    (S10 a).
+    (S10 a). Whether it has may be asked of two clocks, which may differ: so nobody must listen in the pod besides.
     """
     container, pod = member.pod.container, member.pod.name
     if container is None or not container.last_termination:
@@ -193,7 +193,8 @@ def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequenc
     running_for = snap.now - container.started_at
     links_down = min((r.link.down_seconds or 0 for r in replicas if r.link is not None), default=0)
     # whole seconds on both sides: one second of rounding each; a link that outlived the start proves nothing
-    if isinstance(member.view, Unreachable) and links_down >= max(running_for - 2, 1) and container.restarts > 0:
+    listens = not isinstance(member.view, Unreachable) or not member.view.refused
+    if not listens and links_down >= max(running_for - 2, 1) and container.restarts > 0:
         return lost
     return None
 

@@ -183,6 +183,16 @@ class Unreachable:
     """Nothing came in time, not even an error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mood:
+    """What changes at a node when others lead, or when it is cut off: asked for in between two looks."""
+
+    epoch: int
+    """Rises with every election that the node has heard of."""
+    ok: bool
+    """cluster_state: it sees a majority of the primaries."""
+
+
 class Ending(StrEnum):
     """How a connection ended that the operator had to a node."""
 

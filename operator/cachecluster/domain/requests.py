@@ -1,7 +1,8 @@
 """What people ask for by an annotation of the CacheCluster: read, and told from what has been carried out already.
 
 A request stays where it was written. A failover is over once the status repeats it, so that a pod that comes to lead
-again much later is left alone; a restart is over once the pods carry it.
+again much later is left alone; a restart is over once the pods carry it; an approval names the one incident that it is
+good for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from cachecluster.api import names
 from cachecluster.api.status import REQUEST_LENGTH
 from cachecluster.domain.records import live_or_recorded
-from cachecluster.domain.snapshot import Manifest, ObjectKey, Snapshot
+from cachecluster.domain.snapshot import ClusterRef, Manifest, ObjectKey, Snapshot
 from cachecluster.domain.topology import Shard, Topology
 
 
@@ -71,3 +72,13 @@ def _recorded(statefulset: Manifest | None) -> str | None:
     annotations = statefulset["spec"]["template"].get("metadata", {}).get("annotations") or {}
     value: str | None = annotations.get(names.ANNOTATION_RESTARTED)
     return value
+
+
+def approved_loss(annotations: Mapping[str, str]) -> str | None:
+    """The incident whose data somebody gives up."""
+    return annotations.get(names.ANNOTATION_APPROVE_LOSS)
+
+
+def approval_command(ref: ClusterRef, incident: str) -> str:
+    """What to run to give up the data of an incident."""
+    return f"kubectl annotate -n {ref.namespace} cc {ref.name} {names.ANNOTATION_APPROVE_LOSS}={incident} --overwrite"

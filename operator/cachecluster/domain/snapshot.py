@@ -149,6 +149,15 @@ class PodShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Taint:
+    """What keeps pods away from a Kubernetes node, unless they tolerate it."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """What matters of a Kubernetes node."""
 
@@ -161,6 +170,7 @@ class Host:
     """Somebody vouches for it that nothing runs there any more."""
     not_ready_since: float | None = None
     """Unix seconds at which this operator has first seen that its kubelet does not report; None while it does."""
+    taints: frozenset[Taint] = frozenset()
 
 
 class Expansion(StrEnum):

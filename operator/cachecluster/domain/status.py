@@ -1,7 +1,7 @@
 """What to report, derived from what was seen, planned and done. Pure; times change only when a status does."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from cachecluster.api import names
@@ -9,6 +9,8 @@ from cachecluster.api.conditions import Condition, ConditionStatus, ConditionTyp
 from cachecluster.api.reasons import Reason
 from cachecluster.api.status import (
     CacheClusterStatus,
+    DataLoss,
+    DataLossState,
     Effective,
     Endpoint,
     Endpoints,
@@ -18,11 +20,13 @@ from cachecluster.api.status import (
     ShardStatus,
 )
 from cachecluster.domain.actions import ExpandVolume, ResizePod, SetUsers
+from cachecluster.domain.data_loss import Incident, data_loss_status, open_incident
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.durability import refusal, refusing
 from cachecluster.domain.failovers import Chronicle, failovers, last_failover
 from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
+from cachecluster.domain.loss_messages import demand, ending, news, outcome
 from cachecluster.domain.pending import are_resized, outdated, pending_modifications, unset_parameters
 from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
 from cachecluster.domain.policies import access, storage
@@ -60,7 +64,6 @@ STALLING: Final = frozenset(
 )
 """Held back until a person, or the world outside, changes something."""
 _HASH_LENGTH: Final = 10
-DATA_LOSS_SHOWN: Final = timedelta(days=1)
 NOTHING_SEEN: Final = Chronicle()
 
 Judgement = tuple[ConditionType, ConditionStatus, Reason, str]
@@ -79,6 +82,8 @@ def derive(
     """
     topology = observe(snap)
     told = failovers(snap, chronicle)
+    incident = open_incident(snap, topology)
+    lost = data_loss_status(snap, topology, incident)
     failures = [
         Block(_failure(o), f"{o.step.message}: {o.error}{_advice(o)}")
         for o in outcomes
@@ -91,11 +96,11 @@ def derive(
         ready,
         _reconciling(plan, blocks, outcomes),
         _stalled(blocks),
-        _degraded(snap, topology),
+        _degraded(snap, topology, lost),
         _covered(topology),
         _spread(topology),
         rolled,
-        *_data_loss(snap, blocks, outcomes),
+        *_data_loss(snap, incident, lost),
     ]
     reason, message = _headline(plan, blocks, ready)
     resharding = resharding_status(snap, topology, keys_moved)
@@ -115,6 +120,7 @@ def derive(
         last_failover=last_failover(snap, told),
         failovers=told,
         last_handled_failover=handled_failover(snap, topology),
+        data_loss=lost,
         pending_modifications=pending_modifications(snap, topology),
     )
 
@@ -208,12 +214,14 @@ def _stalled(blocks: Sequence[Block]) -> Judgement:
     return ConditionType.STALLED, "False", Reason.AS_EXPECTED, "nothing waits for a person"
 
 
-def _degraded(snap: Snapshot, topology: Topology) -> Judgement:
+def _degraded(snap: Snapshot, topology: Topology, lost: DataLoss | None) -> Judgement:
     kind = ConditionType.DEGRADED
     if not topology.ever_formed:
         return kind, "False", Reason.FORMING, "the cluster is not formed yet"
     refused = refusing(topology)
     weak = [s for s in topology.shards if s in refused or not (s.empty or s.healthy)]
+    if not weak and lost is not None and lost.state.is_open:
+        return kind, "True", Reason.DATA_LOSS, news(lost)
     if not weak:
         return kind, "False", Reason.AS_EXPECTED, "every shard has all its copies"
     texts = [refusal(s, snap.spec) if s in refused else f"shard {s.index}: {weakness(s)}" for s in weak]
@@ -242,7 +250,8 @@ def _spread(topology: Topology) -> Judgement:
         return kind, "Unknown", Reason.WAITING_FOR_PODS, "the zones of some nodes are not known"
     together = [s.name for s in topology.shards if s.expected > 1 and len({m.zone for m in s.members}) < 2]
     if together:
-        return kind, "False", Reason.POD_UNSCHEDULABLE, f"all members of {', '.join(together)} share a zone"
+        message = f"all members of {', '.join(together)} share a zone; a replica without a volume moves once it can"
+        return kind, "False", Reason.RESTORING_ZONE_BALANCE, message
     crowded = crowded_zone(topology)
     if crowded is not None:
         message = f"zone {crowded} holds a majority of the primaries; one moves back after ten calm minutes"
@@ -270,19 +279,18 @@ def _rolled_out(snap: Snapshot, topology: Topology) -> Judgement:
     return kind, "True", Reason.UP_TO_DATE, "every node runs the wanted template and parameters"
 
 
-def _data_loss(snap: Snapshot, blocks: Sequence[Block], outcomes: Sequence[Outcome]) -> list[Judgement]:
+def _data_loss(snap: Snapshot, incident: Incident | None, lost: DataLoss | None) -> list[Judgement]:
     """Shown from the moment on, and for a day after the slots were given out again."""
     kind = ConditionType.DATA_LOSS
-    lost = [o.step.message for o in outcomes if o.step.reason is Reason.DATA_LOSS and o.error is None]
-    lost += [b.message for b in blocks if b.reason is Reason.DATA_LOSS]
-    if lost:
-        return [(kind, "True", Reason.DATA_LOSS, "; ".join(lost))]
-    before = _previous(snap, kind)
-    if before is None:
+    if incident is not None:
+        message = outcome(snap, incident) if incident.given_up else demand(snap, incident)
+        return [(kind, "True", Reason.DATA_LOSS, message)]
+    if lost is not None and lost.state is DataLossState.STARTED_EMPTY:
+        return [(kind, "True", Reason.DATA_LOSS, ending(lost))]
+    if lost is not None:
+        return [(kind, "False", Reason.AS_EXPECTED, ending(lost))]
+    if _previous(snap, kind) is None:
         return []
-    since = datetime.fromisoformat(before["lastTransitionTime"])
-    if before["status"] == "True" and datetime.fromtimestamp(snap.now, UTC) - since < DATA_LOSS_SHOWN:
-        return [(kind, "True", Reason.DATA_LOSS, before["message"])]
     return [(kind, "False", Reason.AS_EXPECTED, "no slot has lost its data within the last day")]
 
 

@@ -36,7 +36,7 @@ class Member:
         """Identity for an action; raises ValueError for a node that did not answer."""
         if self.node is None or self.pod.ip is None:
             raise ValueError(f"{self.pod.name} has not answered")
-        return Target(self.pod.name, self.pod.uid, self.pod.ip, self.node.node_id)
+        return Target(self.pod.name, self.pod.uid, self.pod.ip, self.node.node_id, self.pod.shard)
 
     @property
     def serving(self) -> bool:
@@ -115,6 +115,11 @@ class Shard:
         return self.complete and all(m.node is not None and _has_nothing(m.node, blank) for m in self.members)
 
     @property
+    def bereft(self) -> bool:
+        """It held data, has no primary, and nothing is left."""
+        return self.primary is None and bool(self.formed) and self.void
+
+    @property
     def healthy(self) -> bool:
         """Complete, with a head that every other member follows in step."""
         return self.complete and self.head is not None and all(m is self.head or self.follows(m) for m in self.members)
@@ -143,6 +148,8 @@ class Topology:
     owners: Mapping[NodeId, SlotSet]
     """Who owns which slots, by the newest configuration epoch that anybody reports."""
     epochs: Mapping[NodeId, int]
+    outsiders: frozenset[NodeId] = frozenset()
+    """Nodes that have come back from before everything was lost, and would take slots away that have started empty."""
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
@@ -185,7 +192,8 @@ def _lists(view: NodeView, owners: Mapping[NodeId, SlotSet]) -> bool:
 
 def observe(snap: Snapshot) -> Topology:
     """Put the views together. Pure; what did not answer stays unknown."""
-    owners, epochs = _owners(snap)
+    outsiders = _outsiders(snap)
+    owners, epochs = _owners(snap, outsiders)
     layout = layout_of(snap)
     planned = dict(zip(layout.wanted, share(len(layout.wanted)), strict=True)) if layout.wanted else {}
     annotated = {index: _formed(snap, names.shard_name(snap.ref.name, index)) for index in layout.members}
@@ -218,7 +226,7 @@ def observe(snap: Snapshot) -> Topology:
             newcomer=_newcomer(members) if index in layout.wanted and not (primary or slots) else None,
         )
         shards.append(shard)
-    return Topology(tuple(shards), owners, epochs)
+    return Topology(tuple(shards), owners, epochs, outsiders)
 
 
 def _members_by_shard(snap: Snapshot, zone_key: str) -> dict[int, list[Member]]:
@@ -254,13 +262,34 @@ def _formed(snap: Snapshot, shard: str) -> SlotSet:
     return SlotSet.parse(formed_slots(snap.children, shard))
 
 
-def _owners(snap: Snapshot) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:
+def _outsiders(snap: Snapshot) -> frozenset[NodeId]:
+    """Nodes whom nobody knows, and whose tables give slots that somebody they do not know serves to others, by an epoch
+    that is no older. Introduced, they would have it drop those.
+
+    Epochs of before the whole cluster was lost (S2) tell nothing of those that came after. Who takes over from a node
+    that it has met has a newer epoch than that.
+    """
+    views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.peers]
+    listed = {p.node_id for v in views for p in v.peers if p.node_id != v.node_id}
+    leading = [v.myself for v in views if v.leads and v.myself.slots and v.node_id in listed]
+    unknown = (v for v in views if v.node_id not in listed and len(v.peers) > 1)
+    return frozenset(v.node_id for v in unknown if any(_contests(v, new) for new in leading))
+
+
+def _contests(old: NodeView, new: Peer) -> bool:
+    """What the one has in its table would take slots away from the other."""
+    if old.peer(new.node_id) is not None:
+        return False
+    return any(row.slots & new.slots and row.config_epoch >= new.config_epoch for row in old.peers)
+
+
+def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId, SlotSet], dict[NodeId, int]]:
     """Each node speaks for itself; for the silent ones the newest reports count. A newer epoch wins a slot.
 
     Reports of one epoch add up: slots come to a node under the epoch that it has by then, so that one who lists fewer
     has heard less. Those that it has given away have an owner with a newer epoch.
     """
-    views = [v for v in snap.views.values() if isinstance(v, NodeView)]
+    views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.node_id not in outsiders]
     claims: dict[NodeId, Peer] = {}
     for view in views:
         for peer in view.peers:

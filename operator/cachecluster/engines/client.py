@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from cachecluster.domain.actions import FailoverKind
-from cachecluster.domain.nodes import Ending, NodeId, NodeView
+from cachecluster.domain.nodes import Ending, Mood, NodeId, NodeView
 from cachecluster.domain.slots import SlotSet
 from cachecluster.domain.snapshot import Parameters
 
@@ -108,6 +108,10 @@ class NodeClient(Protocol):
         """CLUSTER SET-CONFIG-EPOCH; the node must know nobody."""
         ...
 
+    async def bump_epoch(self) -> None:
+        """CLUSTER BUMPEPOCH: its epoch is the newest that it knows of; fine if it is already."""
+        ...
+
     async def meet(self, ip: str, port: int, bus_port: int) -> None:
         """CLUSTER MEET; OK means only that the handshake has started."""
         ...
@@ -138,12 +142,12 @@ class NodeClient(Protocol):
 
     async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
         """ACL SETUSER: each user has exactly these rights afterwards, or those of before if the engine refuses them.
-        Whether it is on, and its open connections, stay as they are.
+        Whether it is on, unless the rules say so, and its open connections stay as they are.
         """
         ...
 
-    async def release(self) -> None:
-        """Switch the application and replication users on again: the end of a quarantine (S5)."""
+    async def release(self, shard: int) -> None:
+        """Switch the application and that shard's replication on again: the end of a quarantine (S5)."""
         ...
 
     async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
@@ -190,7 +194,11 @@ class NodeConnector(Protocol):
 
 
 class Watched(Protocol):
-    """A connection on which nothing is said; its end is the news."""
+    """A connection on which next to nothing is said; its end is the news."""
+
+    def ask(self, told: Callable[[Mood], None]) -> None:
+        """Ask for the node's mood. ``told`` is called with the answer, if one comes before the next question."""
+        ...
 
     def close(self) -> None:
         """Hang up, and tell nobody."""
@@ -201,7 +209,7 @@ class NodeWatcher(Protocol):
     """Opens connections that tell when the other side ends."""
 
     async def watch(self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]) -> Watched:
-        """Connect to the node ``node_id`` at ``ip`` within a bounded time, and say nothing from then on.
+        """Connect to the node ``node_id`` at ``ip`` within a bounded time, and say nothing unasked from then on.
 
         ``ended`` is called once, when the other side hangs up or its machine has been silent for 2 to 3 s. Raises
         NodeError; NodeRefused if another node answers.

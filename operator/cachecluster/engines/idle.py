@@ -1,11 +1,12 @@
-"""A connection on which nothing is said: its end is news about the other side. It costs no work while it lasts.
+"""A connection on which next to nothing is said: its end is news about the other side. It costs no work while it lasts.
 
 The kernel asks the other machine every second whether it is still there. So a process that ends is noticed when its
 kernel hangs up, within milliseconds, and a machine that falls silent two to three seconds later. A process that hangs
-is not noticed: its kernel answers for it.
+is not noticed: its kernel answers for it. Now and then the other side is asked for its mood, which no end tells.
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from typing import Final, cast
 
 from cachecluster.api import names
 from cachecluster.domain.loss import SILENT_SECONDS
-from cachecluster.domain.nodes import Ending, NodeId
+from cachecluster.domain.nodes import Ending, Mood, NodeId
 from cachecluster.engines.client import NobodyListens, NodeDenied, NodeRefused, NodeUnreachable
 
 _OPTIONS: Final = (
@@ -25,13 +26,16 @@ _OPTIONS: Final = (
 )
 """tcp(7): asked after 1 s of silence and every second from then on. Seconds, but for the last: milliseconds."""
 _AWAITED: Final = 4
-"""Answers to the greeting that are waited for: all but the last one."""
+"""Answers to the greeting that are waited for: all but the last two."""
+_MOOD: Final = re.compile(rb"cluster_state:(\w+)\r\n.*cluster_current_epoch:(\d+)\r\n", re.DOTALL)
+_MOOD_BYTES: Final = 4096
+"""More than CLUSTER INFO ever says."""
 
 
 class IdleConnection(asyncio.Protocol):
     """Says who it is, hears whom it has reached, and is silent from then on."""
 
-    __slots__ = ("_answers", "_ended", "_ip", "_received", "_transport")
+    __slots__ = ("_answers", "_ended", "_ip", "_received", "_told", "_transport")
 
     def __init__(self, ip: str, ended: Callable[[Ending], None]) -> None:
         """``ended`` is called if it ends by itself after ``greet()`` has returned."""
@@ -39,6 +43,7 @@ class IdleConnection(asyncio.Protocol):
         self._ended: Callable[[Ending], None] | None = ended
         self._answers: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
         self._received = b""
+        self._told: Callable[[Mood], None] | None = None
         self._transport: asyncio.Transport | None = None
 
     async def greet(self, password: str) -> NodeId:
@@ -52,9 +57,15 @@ class IdleConnection(asyncio.Protocol):
             raise NodeRefused(f"{self._ip}: {myid[1:].decode(errors='replace')}")
         return NodeId(myid.decode(errors="replace"))
 
+    def ask(self, told: Callable[[Mood], None]) -> None:
+        """See Watched."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._received, self._told = b"", told
+            self._transport.write(_packed(("CLUSTER", "INFO")))
+
     def close(self) -> None:
         """Hang up. ``ended`` is not called any more."""
-        self._ended = None
+        self._ended = self._told = None
         self._answers.cancel()
         if self._transport is not None:
             self._transport.abort()
@@ -69,12 +80,21 @@ class IdleConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take in what is awaited; whatever somebody may publish later is nothing to us."""
         if self._answers.done():
+            self._hear(data)
             return
         self._received += data
         answers = _complete(self._received)
         if len(answers) >= _AWAITED:
             self._answers.set_result(answers[:_AWAITED])
             self._received = b""
+
+    def _hear(self, data: bytes) -> None:
+        if self._told is None:
+            return
+        self._received = (self._received + data)[-_MOOD_BYTES:]
+        if found := _MOOD.search(self._received):
+            told, self._told, self._received = self._told, None, b""
+            told(Mood(epoch=int(found[2]), ok=found[1] == b"ok"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other side has hung up, or our kernel has given it up."""
@@ -89,13 +109,14 @@ class IdleConnection(asyncio.Protocol):
 def _greeting(password: str) -> bytes:
     """Only the login and the question for the id have to succeed; a node may have been started with an older ACL.
 
-    A subscriber is not subject to the engine's ``timeout``.
+    A subscriber is not subject to the engine's ``timeout``; in the newer protocol it may ask something all the same.
     """
     commands = (
         ("AUTH", names.USER_OPERATOR, password),
         ("CLIENT", "SETNAME", names.DETECTOR),
         ("CLIENT", "NO-EVICT", "on"),
         ("CLUSTER", "MYID"),
+        ("HELLO", "3"),
         ("SUBSCRIBE", names.DETECTOR),
     )
     return b"".join(_packed(words) for words in commands)

@@ -12,8 +12,6 @@ from cachecluster.engines.client import SlotMigration, StreamPosition
 
 PERCENT_STEP: Final = 5
 RECEIVED_STEP: Final = 64 * 2**20
-QUARANTINED: Final = (names.USER_REPLICATION, names.USER_APPLICATION)
-"""Users that are off in quarantine (S5)."""
 NO_HISTORY: Final = "0" * 40
 """master_replid2 of a node that continues no other history (INFO replication)."""
 
@@ -140,7 +138,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         good_replicas=int(fields["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in fields else None,
         replica_lag=_replica_lag(fields),
         dataset_bytes=int(fields.get("used_memory_dataset", 0)),
-        quarantined=any(name in rights and not rights[name].is_on for name in QUARANTINED),
+        quarantined=any(not found.is_on for user, found in rights.items() if _closed_in_quarantine(user)),
         users=rights,
         peers=table,
         migrating=migrating,
@@ -153,6 +151,10 @@ def _replica_lag(fields: Mapping[str, str]) -> int | None:
     rows = (v for k, v in fields.items() if k.startswith("slave") and k[5:].isdecimal())
     replicas = [dict(part.partition("=")[::2] for part in row.split(",")) for row in rows]
     return min((int(r["lag"]) for r in replicas if r["state"] == "online"), default=None)
+
+
+def _closed_in_quarantine(user: str) -> bool:
+    return user == names.USER_APPLICATION or user.startswith(f"{names.USER_REPLICATION}-")
 
 
 def _own_id(table: Iterable[Peer]) -> NodeId:

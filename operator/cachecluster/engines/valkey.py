@@ -171,6 +171,10 @@ class ValkeyClient:
         """See NodeClient."""
         await self._command("CLUSTER", "SET-CONFIG-EPOCH", epoch)
 
+    async def bump_epoch(self) -> None:
+        """See NodeClient."""
+        await self._command("CLUSTER", "BUMPEPOCH")
+
     async def meet(self, ip: str, port: int, bus_port: int) -> None:
         """See NodeClient."""
         await self._command("CLUSTER", "MEET", ip, port, bus_port)
@@ -217,9 +221,9 @@ class ValkeyClient:
         """See NodeClient. The engine hides the rules from its slow log and from MONITOR."""
         await self._pipeline(*(("ACL", "SETUSER", user, *_NOTHING, *words) for user, words in rules.items()))
 
-    async def release(self) -> None:
+    async def release(self, shard: int) -> None:
         """See NodeClient. The application's user comes last: replicas attach first."""
-        users = (names.USER_REPLICATION, names.USER_APPLICATION)
+        users = (names.user_of(names.USER_REPLICATION, shard), names.USER_APPLICATION)
         await self._pipeline(*(("ACL", "SETUSER", user, "on") for user in users))
 
     async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:

@@ -4,6 +4,10 @@ Four users, each with the least that works: the application (``default``), the o
 nodes, and the pods' own scripts. None but the application's and replication's can read or write a key; the operator's
 can make one node hand its keys to another.
 
+Replication's is another one in each shard, known to the nodes of that shard alone: a replica that finds a stranger at
+its primary's address is turned away there, and keeps what it has (S3, ADR 0022). The files that are mounted are all
+shards': the start script puts the shard's index into its name.
+
 A new version of the operator may change the rules: running nodes get them by ``policies.access``. What reads a node's
 state must get along with the rights that an older version gave, or that policy never comes to its turn.
 """
@@ -77,7 +81,8 @@ _REPLICATION: Final = (
     "+select",
 )
 _ATOMIC_MIGRATION: Final = ("~*", "+cluster|syncslots", "+@write")
-"""Atomic slot migration runs as the replication user (engine-facts §1.5)."""
+"""Atomic slot migration runs as the source's replication user (engine-facts §1.5)."""
+_MIGRATION_GUEST: Final = ("resetchannels", "-@all", "+select", *_ATOMIC_MIGRATION)
 _NODE: Final = (
     "resetchannels",
     "-@all",
@@ -106,13 +111,18 @@ def quarantine_file(version: EngineVersion, auth: AuthMode, passwords: Passwords
     return _file(rules(version, auth, passwords), off=(names.USER_APPLICATION, names.USER_REPLICATION))
 
 
+def migration_guest(passwords: Passwords) -> tuple[str, ...]:
+    """Rules of another shard's replication user where slots of that shard come in atomically: it copies nothing."""
+    return ("on", _hash(passwords.replication), *_MIGRATION_GUEST)
+
+
 def rights(version: EngineVersion, auth: AuthMode, passwords: Passwords) -> dict[str, Rights]:
-    """What the users of a node of that family may do, as the node itself would list it."""
+    """What the users of a node of that family may do, as the node itself would list it; named as in its file."""
     return read_users(users_file(version, auth, passwords).splitlines())
 
 
 def rules(version: EngineVersion, auth: AuthMode, passwords: Passwords) -> dict[str, tuple[str, ...]]:
-    """By user, all that makes up its rights; none of them switches it on or off.
+    """By user, named as in the file, all that makes up its rights; none of them switches it on or off.
 
     A family has rules of its own: a node does not start with a file that names a command which it does not know.
     """

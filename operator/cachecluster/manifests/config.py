@@ -61,6 +61,7 @@ def _settings(spec: CacheClusterSpec, ref: ClusterRef) -> str:
         f"PERSISTENCE={spec.persistence_mode}\n"
         f"PORT={names.CACHE_PORT}\n"
         f"NODE_USER={names.USER_NODE}\n"
+        f"REPLICATION_USER={names.USER_REPLICATION}\n"
         f"USERS={names.users_file(spec.version)}\n"
         f"QUARANTINE={names.quarantine_file(spec.version)}\n"
         f"HOLD_SECONDS={HOLD_SECONDS}\n"

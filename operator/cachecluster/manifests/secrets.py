@@ -35,7 +35,7 @@ def derived_secrets(spec: CacheClusterSpec, ref: ClusterRef, passwords: Password
         names.acl_secret(ref.name),
         {
             **_users_files(spec.auth_mode, passwords),
-            REPLICATION_FILE: (f"primaryuser {names.USER_REPLICATION}\nprimaryauth {quoted(passwords.replication)}\n"),
+            REPLICATION_FILE: f"primaryauth {quoted(passwords.replication)}\n",
             NODE_PASSWORD_FILE: passwords.node,
         },
     )

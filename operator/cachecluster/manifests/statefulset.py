@@ -87,20 +87,23 @@ def _template(spec: CacheClusterSpec, facts: Facts, shard: int, config_name: str
             **({"priorityClassName": priority} if priority else {}),
             **({"imagePullSecrets": [{"name": name} for name in pull_secrets]} if pull_secrets else {}),
             **scheduling(spec.placement, cluster_selector(ref), shard_selector(ref, shard)),
-            "containers": [_container(spec, facts)],
+            "containers": [_container(spec, facts, shard)],
             "volumes": _volumes(spec, facts, config_name),
         },
     }
 
 
-def _container(spec: CacheClusterSpec, facts: Facts) -> dict[str, Any]:
+def _container(spec: CacheClusterSpec, facts: Facts, shard: int) -> dict[str, Any]:
     listening = {"tcpSocket": {"port": "cache"}}
     return {
         "name": names.CONTAINER,
         "image": image(spec),
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", f"{CONFIG_DIRECTORY}/start.sh"],
-        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}],
+        "env": [
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
+            {"name": "SHARD", "value": str(shard)},
+        ],
         "ports": [
             {"name": "cache", "containerPort": names.CACHE_PORT, "protocol": "TCP"},
             {

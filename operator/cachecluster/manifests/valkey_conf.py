@@ -55,7 +55,7 @@ def _operator_settings(spec: CacheClusterSpec, ref: ClusterRef) -> dict[str, str
     """Settings that the operator relies on (engine-facts §7, §9); parameters never override them."""
     bus_port = str(names.bus_port(ref.namespace, ref.name))
     settings = {
-        "aclfile": f"{ACL_DIRECTORY}/{names.users_file(spec.version)}",
+        "aclfile": f"{DATA_DIRECTORY}/users.acl",  # by the start script, which knows the shard
         "appenddirname": "appendonlydir",
         "cluster-allow-replica-migration": "no",
         "cluster-announce-bus-port": bus_port,

@@ -65,6 +65,12 @@ class Metrics:
             buckets=_FAILOVER_BUCKETS,
             registry=self._registry,
         )
+        self._data_losses = CounterMetric(
+            "cachecluster_data_losses",
+            "Times that every copy of some slots was found to be gone, by what recovery.onDataLoss says of it.",
+            ["on_data_loss"],
+            registry=self._registry,
+        )
         self._requests = CounterMetric(
             "cachecluster_api_requests",
             "Requests to the Kubernetes API outside of watches.",
@@ -114,6 +120,10 @@ class Metrics:
         if detection is not None:
             self._detection_seconds.observe(detection)
         self._promotion_seconds.observe(promotion)
+
+    def data_loss(self, on_data_loss: str) -> None:
+        """Every copy of some slots is gone: Recreate or WaitForApproval."""
+        self._data_losses.labels(on_data_loss).inc()
 
     def requested(self, verb: str, kind: str, outcome: str, seconds: float) -> None:
         """One request was answered, or failed."""

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
+from cachecluster.api import names
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
 from cachecluster.engines.client import NodeRefused, SlotMigration
+from cachecluster.manifests import Passwords, acl
 from cachecluster.reconcile.context import Doubt
 from cachecluster.reconcile.slot_ends import End, Followers
 from cachecluster.reconcile.together import together
@@ -27,6 +29,16 @@ async def is_possible(source: End, destination: End) -> bool:
         return False
     jobs = [j for j in await source.client.migrations() if j.outgoing and j.target == destination.target.node_id]
     return len(list(takewhile(lambda job: job.state == "failed", jobs))) < GIVE_UP_AFTER
+
+
+async def admit(source: End, destination: End, passwords: Passwords) -> None:
+    """Let the source in at the destination: it logs in as its own shard's user, whom no other shard knows (ADR 0022).
+
+    There it may copy nothing, and is known for as long as the process runs.
+    """
+    if source.target.shard != destination.target.shard:
+        user = names.user_of(names.USER_REPLICATION, source.target.shard)
+        await destination.client.set_users({user: acl.migration_guest(passwords)})
 
 
 @dataclass

@@ -23,6 +23,8 @@ class Senses:
     operator_namespace: str
     leader: Callable[[], bool]
     """Whether this process may still act, asked before every action."""
+    clock: Callable[[], float]
+    """Seconds by a clock that nobody sets and that goes on while the machine sleeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,6 @@ class Dependencies(Senses):
     generate_password: Callable[[], str]
     events: EventRecorder
     watcher: NodeWatcher
-    clock: Callable[[], float]
-    """Seconds by a clock that nobody sets and that goes on while the machine sleeps."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Memory:
     """Since when something has been seen, within this process. Losing it only makes the operator wait again."""
 
     unreachable_since: dict[str, float] = field(default_factory=dict)
-    """By pod uid."""
+    """By pod uid; by the clock that nobody sets, as all that decides something."""
     foreign_since: dict[str, float] = field(default_factory=dict)
     """By node id."""
     taken_over: set[str] = field(default_factory=set)
@@ -56,5 +56,9 @@ class Memory:
     """By uid of each pod whose kubelet is not done with a resize."""
     chronicle: Chronicle = field(default_factory=Chronicle)
     """Who has led, and the failovers so far."""
+    found_loss: str = ""
+    """The last data loss that this process has found itself."""
+    told_loss: str = ""
+    """The last one that it has announced."""
     announced: set[tuple[str, str]] = field(default_factory=set)
     """(reason, message) of warnings that are still true."""

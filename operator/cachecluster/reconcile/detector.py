@@ -1,9 +1,14 @@
 """The failure detector of one cluster: an idle connection to each of its nodes, whose end wakes the cluster's pass.
 
-It tells what it has seen and decides nothing: CLIENT KILL ends a connection, too. Between two ends it does no work.
+It tells what it has seen and decides nothing: CLIENT KILL ends a connection, too.
+
+An election ends no connection and changes no pod where the operator hears a primary that its peers do not hear. So one
+node after the other is asked whether it has heard of one, or sees no majority any more: a single question to a cluster
+in GLANCE_SECONDS, on a connection that is there.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,12 +16,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from cachecluster.domain.actions import Target
-from cachecluster.domain.nodes import Ending, LostConnection, NodeId
+from cachecluster.domain.nodes import Ending, LostConnection, Mood, NodeId
 from cachecluster.domain.snapshot import Snapshot
 from cachecluster.engines.client import NodeError, NodeWatcher, Watched
 
 REMEMBERED_SECONDS: Final = 600.0
 """An end that nothing has come of in so long says nothing any more."""
+
+GLANCE_SECONDS: Final = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -52,18 +59,33 @@ class _End:
 class Detector:
     """Idle connections to the nodes of one cluster, at most one to each; ``async with`` closes them."""
 
-    def __init__(self, watcher: NodeWatcher, *, wake: Callable[[], None], clock: Callable[[], float]) -> None:
-        """``wake`` is called at each end of a connection; ``clock`` is one that nobody sets, in seconds."""
+    def __init__(
+        self,
+        watcher: NodeWatcher,
+        *,
+        wake: Callable[[], None],
+        changed: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """``wake`` is called at each end of a connection, ``changed`` when a node's mood is not that of the last look.
+
+        ``clock`` is one that nobody sets, in seconds.
+        """
         self.alarm = asyncio.Event()
         """Set at each end; whoever begins to look clears it."""
         self._watcher = watcher
         self._wake = wake
+        self._changed = changed
         self._clock = clock
         self._wires: dict[NodeId, _Wire] = {}
         self._ends: dict[NodeId, _End] = {}
+        self._moods: dict[NodeId, Mood] = {}
+        self._turns = itertools.count()
+        self._glances: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Nothing is connected yet."""
+        self._glances = asyncio.create_task(self._glance_now_and_then())
         return self
 
     async def __aexit__(
@@ -71,6 +93,9 @@ class Detector:
     ) -> None:
         """Close everything."""
         attempts = {w.opening for w in self._wires.values() if w.opening is not None}
+        if self._glances is not None:
+            self._glances.cancel()
+            attempts.add(self._glances)
         for wire in self._wires.values():
             wire.close()
         self._wires.clear()
@@ -97,11 +122,16 @@ class Detector:
         A pod that is gone keeps its connection until that ends: a process may outlive its pod's object.
         """
         self._wires = {i: wire for i, wire in self._wires.items() if not wire.over}
+        self._moods = {
+            view.node_id: Mood(view.current_epoch, view.cluster_state_ok)
+            for pod in snap.pods
+            if (view := snap.view(pod.name)) is not None
+        }
         for pod in snap.pods:
             view = snap.view(pod.name)
             if view is None or pod.ip is None:
                 continue
-            target = Target(pod.name, pod.uid, pod.ip, view.node_id)
+            target = Target(pod.name, pod.uid, pod.ip, view.node_id, pod.shard)
             known = self._wires.get(target.node_id)
             if known is not None and known.target == target:
                 continue
@@ -122,6 +152,25 @@ class Detector:
             return
         if not wire.over:  # else it has ended already
             self._ends.pop(target.node_id, None)
+
+    async def _glance_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(GLANCE_SECONDS)
+            self.glance()
+
+    def glance(self) -> None:
+        """Ask the next node for its mood."""
+        open_ = [(i, w.connection) for i, w in self._wires.items() if w.connection is not None and not w.over]
+        if open_:
+            node_id, connection = open_[next(self._turns) % len(open_)]
+            connection.ask(lambda mood: self._told(node_id, mood))
+
+    def _told(self, node_id: NodeId, mood: Mood) -> None:
+        """Once for each change: whoever is woken looks, or does not come to it now."""
+        if self._moods.get(node_id, mood) != mood:
+            self._moods[node_id] = mood
+            log.info("a node has heard of an election, or whether it sees a majority has changed: %s", mood)
+            self._changed()
 
     def _ended(self, wire: _Wire, ending: Ending) -> None:
         wire.over = True

@@ -22,6 +22,7 @@ from cachecluster.domain.actions import (
     LabelRole,
     LowerFence,
     Meet,
+    MovePod,
     MoveSlots,
     Promote,
     RaiseFence,
@@ -155,6 +156,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return object_actions.end_pod(action, context)
         case FreePod():
             return lost_hosts.free_pod(action, context)
+        case MovePod():
+            return object_actions.move_pod(action, context)
         case Release():
             return node_actions.release(action, context)
         case Reset():

@@ -276,7 +276,8 @@ async def _views(
             memory.unreachable_since.pop(pod.uid, None)
             views[pod.name] = answer
         else:
-            since = memory.unreachable_since.setdefault(pod.uid, deps.now())
+            silence = deps.clock() - memory.unreachable_since.setdefault(pod.uid, deps.clock())
+            since = deps.now() - silence
             refused, silent = isinstance(answer, NobodyListens), isinstance(answer, NoAnswer)
             views[pod.name] = Unreachable(str(answer), since, refused, silent)
     present = {p.uid for p in asked}

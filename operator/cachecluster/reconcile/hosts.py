@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cachecluster.api import names
-from cachecluster.domain.snapshot import Host
+from cachecluster.domain.snapshot import Host, Taint
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,22 +14,29 @@ class _Facts:
     """What a cluster could act upon. A kubelet's heartbeat changes none of it."""
 
     host: Host
-    taints: frozenset[tuple[str, str]]
     transition: str
     """When the node has become ready or not, by the clock of who wrote it down: it tells one time from another."""
+    away_since: float | None = None
+    """When we have first seen that it is not ready, this time, by the clock that nobody sets."""
 
 
 class HostCache:
     """Kubernetes nodes by name, as projections of what the watch delivers."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        """Empty; ``replace`` fills it. ``now``: Unix seconds, by the same clock as the snapshots'."""
-        self._now = now
+    def __init__(self, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
+        """Empty; ``replace`` fills it. ``now``: Unix seconds, by the same clock as the snapshots'. ``clock``: one that
+        nobody sets, in seconds: a grace must not be over because somebody has put the other one right.
+        """
+        self._now, self._clock = now, clock
         self._facts: dict[str, _Facts] = {}
 
     def hosts(self) -> Mapping[str, Host]:
         """As of now; a copy."""
-        return {name: facts.host for name, facts in self._facts.items()}
+        zero = self._now() - self._clock()
+        return {
+            name: f.host if f.away_since is None else replace(f.host, not_ready_since=zero + f.away_since)
+            for name, f in self._facts.items()
+        }
 
     def observe(self, node: Mapping[str, Any]) -> bool:
         """Take in one node; says whether anything changed that matters."""
@@ -46,8 +53,8 @@ class HostCache:
             return facts
         known = self._facts.get(facts.host.name)
         same = known is not None and known.transition == facts.transition
-        since = known.host.not_ready_since if known is not None and same else None
-        return replace(facts, host=replace(facts.host, not_ready_since=self._now() if since is None else since))
+        since = known.away_since if known is not None and same else None
+        return replace(facts, away_since=self._clock() if since is None else since)
 
     def forget(self, name: str) -> bool:
         """The node was deleted; says whether it was known."""
@@ -69,9 +76,9 @@ def _facts(node: Mapping[str, Any]) -> _Facts:
         schedulable=not spec.get("unschedulable", False),
         ready=is_ready(node),
         out_of_service=is_out_of_service(node),
+        taints=frozenset(Taint(t["key"], t.get("value") or "", t["effect"]) for t in spec.get("taints") or ()),
     )
-    taints = frozenset((t["key"], t["effect"]) for t in spec.get("taints") or ())
-    return _Facts(host, taints, ready.get("lastTransitionTime") or "")
+    return _Facts(host, ready.get("lastTransitionTime") or "")
 
 
 def _ready_condition(node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -63,7 +63,8 @@ async def run(
     pace: Pace = STEADY,
 ) -> None:
     """Look after one cluster until ``stop`` is done. A pass under way is cancelled then: it may be left anywhere."""
-    async with Detector(deps.watcher, wake=lambda: wake.set(alarm=True), clock=deps.clock) as detector:
+    detecting = Detector(deps.watcher, wake=lambda: wake.set(alarm=True), changed=wake.set, clock=deps.clock)
+    async with detecting as detector:
         await _look_again_and_again(_Looker(ref, deps, metrics, one_pass, pace, detector), wake, stop)
 
 
@@ -172,6 +173,8 @@ class _Looker:
             self.metrics.passed(outcome, time.monotonic() - started)
 
     def _count(self, result: PassResult) -> None:
+        if result.data_loss is not None:
+            self.metrics.data_loss(result.data_loss.value)
         for done in result.outcomes:
             state = _state(done)
             action = done.step.action

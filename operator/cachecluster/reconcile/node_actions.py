@@ -121,10 +121,12 @@ async def assign_slots(action: AssignSlots, context: Context) -> None:
         missing = action.slots - view.myself.slots
         if action.first_epoch is not None:
             await _first_epoch(client, action.first_epoch)
+        if missing and action.after_data_loss:
+            await client.bump_epoch()
         if missing:
             await client.add_slots(missing)
         if view.blank:
-            await client.release()
+            await client.release(action.node.shard)
 
 
 async def replicate(action: Replicate, context: Context) -> None:
@@ -136,7 +138,7 @@ async def replicate(action: Replicate, context: Context) -> None:
         if not _lists(view, action.primary.node_id):
             raise Doubt(f"{action.node.pod} does not know {action.primary.pod} yet")
         await client.replicate(action.primary.node_id)
-        await client.release()
+        await client.release(action.node.shard)
 
 
 async def forget(action: Forget, context: Context) -> None:
@@ -240,7 +242,7 @@ async def _leader(client: NodeClient) -> NodeView | None:
 async def release(action: Release, context: Context) -> None:
     """Switch the users on again (S5)."""
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
-        await client.release()
+        await client.release(action.node.shard)
 
 
 async def reset(action: Reset, context: Context) -> None:
@@ -306,8 +308,8 @@ async def set_users(action: SetUsers, context: Context) -> None:
         async with context.node(target) as client:
             if (await client.view()).family != action.version:
                 raise Doubt(f"{target.pod} runs another version by now")
-            await client.set_users({user: rules[user] for user in action.users})
-            odd = set(action.users) & set(differing(wanted, (await client.view()).users))
+            await client.set_users({names.user_of(user, target.shard): rules[user] for user in action.users})
+            odd = set(action.users) & set(differing(wanted, (await client.view()).users, target.shard))
             if odd:
                 raise NodeRefused(f"{target.ip}: it takes the rights of {', '.join(sorted(odd))} and shows others")
 

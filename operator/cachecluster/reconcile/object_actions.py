@@ -14,6 +14,7 @@ from cachecluster.domain.actions import (
     EndPod,
     ExpandVolume,
     LabelRole,
+    MovePod,
     RemoveReplicas,
     ResizePod,
     RestoreMetadata,
@@ -43,6 +44,7 @@ API_VERSIONS = {
 }
 
 HUNG_GRACE_SECONDS: Final = 1
+LAST_LOOK_SECONDS: Final = 2.0
 LAST_WORD_SECONDS: Final = 1.0
 """So long a process that hangs is given to say something before it is ended."""
 
@@ -166,6 +168,30 @@ async def _check_says_nothing(action: EndPod, context: Context) -> None:
     except NodeError as e:
         raise Doubt(f"{action.node.pod} does not hang any more: {e}") from e
     raise Doubt(f"{action.node.pod} answers again")
+
+
+async def move_pod(action: MovePod, context: Context) -> None:
+    """Delete the pod of a replica that is in step with a primary that serves (S7)."""
+    body = await _live("v1", ObjectKey("Pod", action.node.pod), action.node.uid, context)
+    async with (
+        asyncio.timeout(LAST_LOOK_SECONDS),
+        context.node(action.primary, stays=True) as primary,
+        context.node(action.node) as replica,
+    ):
+        leader, follower = await asyncio.gather(primary.view(), replica.view())
+    if not (leader.leads and leader.myself.slots and leader.cluster_state_ok):
+        raise Doubt(f"{action.primary.pod} does not serve any more")
+    if follower.myself.primary_id != leader.node_id or follower.link is None or not follower.link.up:
+        raise Doubt(f"{action.node.pod} is not in step with {action.primary.pod}")
+    context.require_leadership()
+    await context.deps.kube.delete(
+        "v1",
+        "Pod",
+        context.ref.namespace,
+        action.node.pod,
+        uid=action.node.uid,
+        resource_version=body["metadata"]["resourceVersion"],
+    )
 
 
 async def label_role(action: LabelRole, context: Context) -> None:

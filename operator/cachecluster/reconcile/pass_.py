@@ -8,14 +8,17 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
-from cachecluster.api.status import CacheClusterStatus
+from cachecluster.api.spec import OnDataLoss
+from cachecluster.api.status import CacheClusterStatus, DataLoss
 from cachecluster.domain.actions import Configure, Promote, ResizePod, SetUsers
+from cachecluster.domain.data_loss import incident_in
 from cachecluster.domain.drift import fingerprint
 from cachecluster.domain.failovers import promotion_news
+from cachecluster.domain.loss_messages import news
 from cachecluster.domain.plan import Outcome, Plan
 from cachecluster.domain.planner import plan as make_plan
 from cachecluster.domain.progress import resharding_before, resharding_news
-from cachecluster.domain.snapshot import ClusterRef, Snapshot
+from cachecluster.domain.snapshot import ClusterRef, InvalidSpec, Snapshot
 from cachecluster.domain.status import STALLING, derive
 from cachecluster.domain.topology import observe
 from cachecluster.reconcile.context import Context
@@ -47,6 +50,8 @@ class PassResult:
     outcomes: tuple[Outcome, ...]
     requeue_seconds: float | None
     """Look again after so long; None: only when something happens, or at the next resync."""
+    data_loss: OnDataLoss | None = None
+    """A data loss has been found, and this is what the spec says of it."""
 
     @property
     def failed(self) -> bool:
@@ -70,9 +75,12 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector
     if snap.finalizer_visible:
         memory.keys_moved += sum(o.keys_moved for o in outcomes)
         status = derive(snap, plan, outcomes, keys_moved=memory.keys_moved, chronicle=memory.chronicle)
+        _remember_loss(snap, status.data_loss, memory)
         await _report(snap, status, deps)
         if status.resharding != resharding_before(snap):
             memory.keys_moved = 0
+        found = await _announce_loss(snap, status.data_loss, deps, memory)
+        return PassResult(plan, outcomes, _requeue(plan, outcomes), found)
     return PassResult(plan, outcomes, _requeue(plan, outcomes))
 
 
@@ -92,6 +100,13 @@ def _remember_refusals(outcomes: Sequence[Outcome], memory: Memory, now: float) 
             memory.refusals[action.asked] = (outcome.error, now)
         if outcome.rejected and isinstance(action, ResizePod):
             memory.resize_refusals[action.uid, fingerprint(action.resources)] = now
+
+
+def _remember_loss(snap: Snapshot, lost: DataLoss | None, memory: Memory) -> None:
+    """Before the status is written: that may work without an answer to say so."""
+    known = incident_in(snap)
+    if lost is not None and lost.state.is_open and (known is None or known.id != lost.incident):
+        memory.found_loss = lost.incident
 
 
 def _requeue(plan: Plan, outcomes: Sequence[Outcome]) -> float | None:
@@ -125,10 +140,28 @@ async def _announce(
             log.warning("%s: %s", step.message, outcome.error, extra=extra)
     warnings = {(b.reason.value, b.message) for b in plan.blocks}
     for block in plan.blocks:
+        if block.reason is Reason.DATA_LOSS:
+            continue  # one Event for each incident, whatever becomes of it: see _announce_loss
         if (block.reason.value, block.message) not in memory.announced:
             log.warning(block.message, extra={"cluster": str(snap.ref), "reason": block.reason.value})
             await deps.events.record(snap.ref, "Warning", block.reason, block.message)
     memory.announced = warnings
+
+
+async def _announce_loss(
+    snap: Snapshot, lost: DataLoss | None, deps: Dependencies, memory: Memory
+) -> OnDataLoss | None:
+    """Tell of an incident once the status does. After a crash between the two the next process tells it: the same words
+    are the same Event. Returns what the spec says of it when this process has found it.
+    """
+    if lost is None or not lost.state.is_open or memory.told_loss == lost.incident:
+        return None
+    memory.told_loss = lost.incident
+    log.warning(news(lost), extra={"cluster": str(snap.ref), "reason": Reason.DATA_LOSS.value})
+    await deps.events.record(snap.ref, "Warning", Reason.DATA_LOSS, news(lost))
+    if memory.found_loss != lost.incident:
+        return None
+    return OnDataLoss.WAIT_FOR_APPROVAL if isinstance(snap.spec, InvalidSpec) else snap.spec.on_data_loss
 
 
 async def _report(snap: Snapshot, status: CacheClusterStatus, deps: Dependencies) -> None:

@@ -98,12 +98,14 @@ class _Move:
             return 0
         followers = await Followers.of(self.stack, self.context, self.destination, self.action.replicas)
         if await atomic_moves.is_possible(self.source, self.destination):
+            await atomic_moves.admit(self.source, self.destination, self.context.known_passwords())
             return await AtomicMover(self.source, self.destination, followers, self.deadline).move(slots)
         return await self._by_keys(slots, followers)
 
     async def _by_keys(self, slots: SlotSet, followers: Followers) -> int:
         """Group by group with MIGRATE; what is open already comes first."""
-        login = Login(names.USER_REPLICATION, self.context.known_passwords().replication)
+        user = names.user_of(names.USER_REPLICATION, self.destination.target.shard)
+        login = Login(user, self.context.known_passwords().replication)
         finish = self.deadline + FINISH_SECONDS
         mover = KeyMover(self.source, self.destination, followers, login, self.hand_over, finish)
         marks = (*self.source.view.migrating, *self.destination.view.importing)

@@ -19,6 +19,7 @@ CLUSTER_OPTIONS: Final[Mapping[str, str]] = {
     "cluster-require-full-coverage": "no",
     "cluster-allow-replica-migration": "no",
     "repl-diskless-sync-delay": "0",
+    "enable-debug-command": "local",
 }
 
 

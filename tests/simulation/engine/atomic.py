@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cachecluster.api import names
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import SlotSet
 from tests.simulation.engine import bus, election, replication
@@ -100,7 +99,7 @@ def _connect(node: "Node", job: Job) -> None:
     peer = node.network.listener(node.ip, row.address.ip)
     if peer is None or peer.node_id != job.target or not is_known(peer):
         job.end("failed", "Unable to connect to target node")
-    elif peer.quarantined or (peer.users and peer.password_of(names.USER_REPLICATION) != node.replication_password):
+    elif peer.quarantined or not peer.lets(node, "+cluster|syncslots"):
         job.end("failed", "Failed to AUTH to target node")
     elif not peer.me.primary or any(slot in job.slots for slot in (*peer.migrating, *peer.importing)):
         job.end("failed", "Target node refused the slots")

@@ -1,13 +1,18 @@
 """Speaking on the bus: connections, heartbeats, suspicion (clusterCron, clusterSendPing)."""
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from cachecluster.domain.nodes import NodeId
 from tests.simulation.engine import hearing
+from tests.simulation.engine.network import Port
 from tests.simulation.engine.table import Gossip, Link, Packet, Row, Update
 
 if TYPE_CHECKING:
     from tests.simulation.engine.node import Node
+
+SAID_AGAIN: Final = frozenset({"PING", "PONG", "MEET", "FAIL", "UPDATE"})
+"""A node may say them at any time; votes and what leads to them are said once."""
 
 
 def handshake_timeout(node: "Node") -> float:
@@ -69,7 +74,8 @@ def transmit(link: Link | None, message: Packet, *, back: bool = False) -> None:
     if link is None or not link.open:
         return
     source, destination = (link.peer, link.owner) if back else (link.owner, link.peer)
-    link.owner.network.send(source.ip, destination.ip, _deliver, link, destination, message)
+    deliver = partial(_deliver, link, destination, message)
+    link.owner.network.say(link, source.ip, destination.ip, deliver, again=message.kind in SAID_AGAIN)
 
 
 def _deliver(link: Link, destination: "Node", message: Packet) -> None:
@@ -91,7 +97,7 @@ def broadcast_pong(node: "Node") -> None:
 
 def connect(node: "Node", row: Row) -> None:
     """Open the link to a node; whoever listens there on this bus port accepts."""
-    peer = node.network.listener(node.ip, row.address.ip)
+    peer = node.network.listener(node.ip, row.address.ip, Port.BUS)
     if peer is None or peer is node or peer.address.bus_port != row.address.bus_port:
         return
     row.link = Link(node, peer, row, node.now())

@@ -33,6 +33,14 @@ def set_config_epoch(node: "Node", epoch: int) -> None:
     node.current_epoch = max(node.current_epoch, epoch)
 
 
+def bump_epoch(node: "Node") -> None:
+    """CLUSTER BUMPEPOCH: nothing if its epoch is the newest already (clusterBumpConfigEpochWithoutConsensus)."""
+    highest = max(r.config_epoch for r in node.rows.values())
+    if node.me.config_epoch == 0 or node.me.config_epoch != highest:
+        node.current_epoch += 1
+        node.me.config_epoch = node.current_epoch
+
+
 def meet(node: "Node", address: Address) -> None:
     """CLUSTER MEET: starts a handshake unless one with that address is on."""
     if any(r.handshake and r.address == address for r in node.rows.values()):
@@ -95,10 +103,7 @@ def failover(node: "Node", kind: FailoverKind) -> None:
         raise Refused("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE")
     election.reset_manual(node)
     if kind is FailoverKind.TAKEOVER:
-        highest = max(r.config_epoch for r in node.rows.values())
-        if node.me.config_epoch == 0 or node.me.config_epoch != highest:
-            node.current_epoch += 1
-            node.me.config_epoch = node.current_epoch
+        bump_epoch(node)
         node.become_primary()
         return
     node.election.manual_end = node.now() + election.MANUAL_TIMEOUT

@@ -1,6 +1,6 @@
 """Listening on the bus: handshakes, roles, failure reports, slot ownership (clusterProcessPacket)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.slots import NO_SLOTS, SlotSet
@@ -9,6 +9,9 @@ from tests.simulation.engine.table import Link, Packet, Row, Update
 
 if TYPE_CHECKING:
     from tests.simulation.engine.node import Node
+
+CLOCKS_DIFFER_SECONDS: Final = 0.5
+"""A pong that another node had later than that by our clock is none (clusterProcessGossipSection)."""
 
 
 def receive(node: "Node", link: Link, message: Packet, *, inbound: bool) -> None:
@@ -259,7 +262,8 @@ def _hear_gossip(node: "Node", sender: Row | None, message: Packet) -> None:
             elif not entry.failing:
                 row.reports.pop(sender.node_id, None)
             bus.mark_failing(node, row)
-        if not entry.failing and not row.ping_sent and not row.reports:
+        believable = entry.pong_received <= node.now() + CLOCKS_DIFFER_SECONDS
+        if not entry.failing and not row.ping_sent and not row.reports and believable:
             row.pong_received = max(row.pong_received, entry.pong_received)
         if (row.fail or row.pfail) and not entry.failing and row.address != entry.address:
             if row.link is not None:

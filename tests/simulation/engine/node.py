@@ -81,6 +81,8 @@ class Node:
     users: dict[str, str] = field(default_factory=dict)
     """Lines of ACL LIST by user; who is off is a matter of ``quarantined``. Empty: nobody is asked for a password."""
     quarantined: bool = False
+    primary_user: str = ""
+    """As whom it asks others for their data or hands them slots."""
     replication_password: str | None = None
     on_discard: Callable[["Node", dict[int, tuple[str, ...]], str], None] | None = None
     """Told which data this node gives up, and why."""
@@ -88,7 +90,9 @@ class Node:
     """Told of every id that enters the table."""
 
     def __post_init__(self) -> None:
-        now = self.network.clock.now()
+        self.ahead = self.network.ahead.get(self.address.ip, 0.0)
+        """Seconds by which its machine's clock goes ahead of the true time."""
+        now = self.now()
         self.alive = True
         self.started = now
         self.run_id = self.new_id()
@@ -114,7 +118,9 @@ class Node:
         self.frozen = False
         """It hangs (SIGSTOP): its kernel answers in its place, as far as kernels do."""
         self.thawed = 0.0
-        """When it last went on."""
+        """When it last went on, by the true time."""
+        self.set_back_until = 0.0
+        """The true time until which it lives through seconds again, its clock having been set back."""
         self.operator_sessions = 0
         """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf
@@ -154,6 +160,11 @@ class Node:
         """SHA-256 of the user's password; empty: none is asked for."""
         return next((word[1:] for word in self.users.get(user, "").split() if word.startswith("#")), "")
 
+    def lets(self, other: "Node", right: str) -> bool:
+        """Whether the other node, which logs in as its ``primary_user``, may do something here."""
+        words = self.users.get(other.primary_user, "").split()
+        return not self.users or {f"#{other.replication_password}", right} <= set(words)
+
     @property
     def epoch(self) -> int:
         """Configuration epoch that this node announces: its own, or its primary's."""
@@ -167,8 +178,8 @@ class Node:
         return self.rows.get(self.me.primary_id, self.me)
 
     def now(self) -> float:
-        """Unix seconds."""
-        return self.network.clock.now()
+        """Unix seconds, as the machine's clock has them: the engine measures by it what lies between nodes."""
+        return self.network.clock.now() + self.ahead
 
     def new_id(self) -> str:
         """Forty random hexadecimal digits."""
@@ -246,7 +257,7 @@ class Node:
 
     def thaw(self) -> None:
         """SIGCONT."""
-        self.frozen, self.thawed = False, self.now()
+        self.frozen, self.thawed = False, self.network.clock.now()
 
     def _cron(self) -> None:
         if self.alive:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from cachecluster.api import names
 from cachecluster.domain import durability
 from cachecluster.domain.nodes import NodeId
 from tests.simulation.engine.disk import Dump
@@ -202,7 +201,7 @@ def cron(node: "Node") -> None:
             _down(node)
         elif repl.up and not repl.primary.frozen:
             _drain(node, repl.attempt)
-            repl.primary.repl.heard[node.node_id] = node.now()
+            repl.primary.repl.heard[node.node_id] = repl.primary.now()
     elif node.now() - repl.last_io > REPL_TIMEOUT:
         _down(node)
 
@@ -213,7 +212,7 @@ def _connect(node: "Node", attempt: int) -> None:
     if not node.alive or node.me.primary or repl.primary is not None or repl.attempt != attempt:
         return
     primary = node.network.listener(node.ip, repl.primary_ip)
-    if primary is None or primary is node or primary.quarantined or not _accepted(primary, node):
+    if primary is None or primary is node or primary.quarantined or not primary.lets(node, "+psync"):
         return
     if not primary.me.primary and not primary.repl.up:
         return
@@ -224,10 +223,6 @@ def _connect(node: "Node", attempt: int) -> None:
     else:
         repl.syncing, repl.sync_began = True, node.now()
         node.network.clock.later(node.config.sync_seconds * (0.5 + node.chance.random()), _full, node, repl.attempt)
-
-
-def _accepted(primary: "Node", replica: "Node") -> bool:
-    return not primary.users or primary.password_of(names.USER_REPLICATION) == replica.replication_password
 
 
 def _continues(node: "Node", primary: "Node") -> bool:
@@ -284,7 +279,7 @@ def _joined(node: "Node", primary: "Node") -> None:
         primary.repl.second_offset,
     )
     repl.up, repl.syncing, repl.last_io, repl.down_since = True, False, node.now(), None
-    primary.repl.heard[node.node_id] = node.now()
+    primary.repl.heard[node.node_id] = primary.now()
     count(primary)
     share_marks(primary, node)
 

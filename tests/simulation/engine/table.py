@@ -119,3 +119,5 @@ class Link:
     peer_row: Row | None = None
     """The acceptor's row of the owner, once a packet has named it."""
     open: bool = True
+    arrives: float = 0.0
+    """When the last message on its way does: a connection keeps the order."""

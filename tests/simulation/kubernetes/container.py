@@ -24,7 +24,9 @@ class Environment:
     address: Address
     config: Config
     users: dict[str, str] = field(repr=False)
-    """Lines of the users' file."""
+    """Lines of the users' file, as the start script writes it for the shard."""
+    replication_user: str
+    """The shard's own."""
     replication_password: str = field(repr=False)
     settings: dict[str, str]
     """What the scripts are told: CLUSTER_UID, PERSISTENCE, USERS, HOLD_SECONDS, SILENT_HOLD_SECONDS."""
@@ -54,13 +56,23 @@ class Environment:
         replication = _settings(files.get("replication.conf", "")).get("primaryauth", "").strip('"')
         script = dict(line.split("=", 1) for line in files.get("settings.sh", "").splitlines() if "=" in line)
         address = Address(ip, names.CACHE_PORT, bus)
-        users = {line.split()[1]: line for line in files.get(script.get("USERS", ""), "").splitlines()}
-        return cls(address, config, users, replication, script)
+        general = script.get("REPLICATION_USER", "")
+        own = f"{general}-{_shard(pod)}"
+        lines = [line.split() for line in files.get(script.get("USERS", ""), "").splitlines()]
+        named = ((own if name == general else name, words) for _, name, *words in lines)
+        users = {name: " ".join(("user", name, *words)) for name, words in named}
+        return cls(address, config, users, own, replication, script)
 
 
 def _settings(text: str) -> dict[str, str]:
     pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return {p[0]: p[1].strip() if len(p) > 1 else "" for p in pairs}
+
+
+def _shard(pod: Object) -> str:
+    container = next(c for c in pod["spec"]["containers"] if c["name"] == names.CONTAINER)
+    found: str = next(e["value"] for e in container["env"] if e["name"] == "SHARD")
+    return found
 
 
 def _version(pod: Object) -> tuple[int, int]:

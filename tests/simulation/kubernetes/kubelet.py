@@ -73,6 +73,8 @@ class Kubelets:
         """Hosts without power."""
         self.stranded: set[str] = set()
         """Hosts that run on and are cut off from all others."""
+        self.ahead: dict[str, float] = {}
+        """Seconds by which the clocks of hosts go ahead of the true time."""
         self.no_room: dict[str, str] = {}
         """Pods that cannot grow, with the reason (Deferred, Infeasible)."""
         self.slow_start = 0.3
@@ -125,6 +127,10 @@ class Kubelets:
         volume = claim["metadata"]["uid"] if claim is not None else uid
         return self._volumes.setdefault(volume, Disk())
 
+    def give(self, claim: str, disk: Disk) -> None:
+        """Whoever mounts the claim of this uid from now on finds this volume."""
+        self._volumes[claim] = disk
+
     def _pod(self, box: Sandbox) -> Object | None:
         pod = self.store.look(box.key)
         return pod if pod is not None and pod["metadata"]["uid"] == box.uid else None
@@ -144,7 +150,7 @@ class Kubelets:
     def power_on(self, host: str) -> None:
         """Its pods are set up again, at other addresses, as after every boot of a machine."""
         self.dark.discard(host)
-        now = self.clock.now()
+        now = self.clock.now() + self.ahead.get(host, 0.0)
         for box in self._on(host):
             if box.ip is not None:
                 self.network.lighten(box.ip)
@@ -168,6 +174,19 @@ class Kubelets:
         for box in self._on(host):
             self._report(box)
 
+    def set_clock(self, host: str, seconds: float) -> None:
+        """Somebody sets the machine's clock: so much forward, or back."""
+        self.ahead[host] = self.ahead.get(host, 0.0) + seconds
+        for box in self._on(host):
+            if box.ip is not None:
+                self.network.ahead[box.ip] = self.ahead[host]
+            if box.node is not None:
+                box.node.ahead = self.ahead[host]
+                box.node.set_back_until = self.clock.now() + max(0.0, -seconds)
+
+    def _now(self, box: Sandbox) -> float:
+        return self.clock.now() + self.ahead.get(box.host, 0.0)
+
     def _on(self, host: str) -> list[Sandbox]:
         return [box for box in self.sandboxes.values() if box.host == host]
 
@@ -183,6 +202,7 @@ class Kubelets:
             self._report(box)
             return
         box.ip = box.ip or self._free.pop()
+        self.network.ahead[box.ip] = self.ahead.get(box.host, 0.0)
         self._mount(box, pod)
         box.resources = _engine(pod)["resources"]
         image = _engine(pod)["image"]
@@ -233,7 +253,7 @@ class Kubelets:
             return
         if self.clock.now() - box.mounted_at > REFRESH_SECONDS and self._missing_volume(box, pod) is None:
             self._mount(box, pod)
-        box.started_at, box.waiting = self.clock.now(), ""
+        box.started_at, box.waiting = self._now(box), ""
         chance = self.clock.chance(f"node {box.uid} {box.restarts}")
         limit = to_bytes((box.resources or _engine(pod)["resources"])["limits"]["memory"])
         started = partial(self._started, box)
@@ -257,7 +277,7 @@ class Kubelets:
             return
         box.startup.end(orderly=False)
         box.startup, box.ready = None, False
-        now = self.clock.now()
+        now = self._now(box)
         box.ended = {
             "exitCode": code,
             "reason": reason,

@@ -156,6 +156,7 @@ class Startup:
             self._chance,
             users=dict(environment.users),
             quarantined=quarantined or blank,
+            primary_user=environment.replication_user,
             replication_password=digest(environment.replication_password),
         )
         self._started(self.node)

@@ -15,9 +15,15 @@ class History:
 
     acked: dict[str, int] = field(default_factory=dict)
     """Slot by token."""
+    acked_at: dict[str, float] = field(default_factory=dict)
+    """Loop time by token."""
     lost: set[str] = field(default_factory=set)
     """Tokens of which no copy is left."""
     serial: int = 0
+
+    def acknowledged_before(self, moment: float) -> set[str]:
+        """Tokens."""
+        return {token for token, at in self.acked_at.items() if at < moment}
 
 
 class Writer:
@@ -58,6 +64,7 @@ class Writer:
                 node, answer = target, target.write(slot, token, asking=asking)
         if answer is None:
             history.acked[token] = slot
+            history.acked_at[token] = self.world.loop.time()
             if not asking:
                 self.world.watch.accepted(node, slot)
         else:

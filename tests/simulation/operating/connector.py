@@ -159,6 +159,10 @@ class Client:
         """CLUSTER SET-CONFIG-EPOCH."""
         await self._command("set_config_epoch", epoch)
 
+    async def bump_epoch(self) -> None:
+        """CLUSTER BUMPEPOCH."""
+        await self._command("bump_epoch")
+
     async def meet(self, ip: str, port: int, bus_port: int) -> None:
         """CLUSTER MEET."""
         await self._command("meet", Address(ip, port, bus_port))
@@ -195,8 +199,8 @@ class Client:
         """ACL SETUSER."""
         await self._command("set_users", commands.Rules(rules))
 
-    async def release(self) -> None:
-        """Switch the application and replication users on again."""
+    async def release(self, shard: int) -> None:
+        """Switch the application and the shard's replication on again."""
         await self._command("release")
 
     async def set_slots(self, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachecluster.engines.client import NodeError, NodeUnreachable
@@ -32,6 +33,10 @@ class Faults:
     throttle: float = 0.0
     stale_list: float = 0.0
     """A list shows an earlier state."""
+    stale_index: float = 0.0
+    """What the process keeps of the Kubernetes nodes shows what it showed last time."""
+    repeated: float = 0.0
+    """A request to the API server arrives twice: something on the way there has sent it again."""
 
 
 NO_FAULTS = Faults()
@@ -149,7 +154,13 @@ class Interference:
             raise Throttled("too many requests", retry_after=1.0)
         if self.chance.random() < self.faults.conflict:
             raise Conflict("the object has been modified")
-        return await self._write(write, lambda: Unavailable("the API server does not answer"))
+        lost = partial(Unavailable, "the API server does not answer")
+        return await self._write(partial(self._perhaps_twice, write), lost)
+
+    def _perhaps_twice(self, write: Callable[[], T]) -> T:
+        if self.faults.repeated and self.chance.random() < self.faults.repeated:
+            self._late(write)
+        return write()
 
     async def _write(self, carry_out: Callable[[], T], lost: Callable[[], Exception]) -> T:
         """Die before it, carry it out, die after it: each with its chance, or at the chosen request."""
@@ -175,7 +186,7 @@ class Interference:
         return result
 
     def _late(self, carry_out: Callable[[], Any]) -> None:
-        """A request of a dead process arrives all the same."""
+        """A request of a dead process arrives all the same; or one arrives once more."""
 
         def arrive() -> None:
             with contextlib.suppress(KubeError, NodeError):  # nobody is there to hear of a refusal

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
+from cachecluster.api.spec import CacheClusterSpec, OnDataLoss
+from cachecluster.domain import durability
 from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.records import FILE
-from cachecluster.domain.slots import SlotSet
+from cachecluster.domain.slots import SlotSet, union
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.engines.client import SlotState
 from tests.simulation.clock import EPOCH
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 PASS_BOUND_SECONDS: Final = 40.0
 BOTH_SECONDS: Final = 1.5 * NODE_TIMEOUT_SECONDS
 """A primary that has been cut off finds out after so long at most, and serves no more: until then two may serve."""
+ALONE_SECONDS: Final = 5.0
+"""A primary that asks for a replica takes writes for so long at most after the last report of one."""
 GRACE_SECONDS: Final = 0.2
 """A command may be on its way when a cut is undone."""
 
@@ -58,11 +62,13 @@ class Watch:
         self.replaced: set[str] = set()
         """uids of pods that a roll has deleted."""
         self.loss_accepted = False
+        self.given_up: set[str] = set()
+        """Lost writes whose slots have been given out again since."""
+        self.approved: set[tuple[str, int]] = set()
+        """Incident and slot: what approvals have been used for."""
         self.writing: dict[int, Writing] = {}
         self.fenced: set[Node] = set()
         """Primaries that were replaced while they lived and refused writes."""
-        self.partitioned = False
-        """A part of the world has been cut off: asynchronous replication may then lose what was just acknowledged."""
         world.kubelets.on_node.append(self._started)
         world.statefulsets.on_replace.append(self._replacing)
         world.statefulsets.on_surplus.append(self._removing)
@@ -111,7 +117,7 @@ class Watch:
         box = self.world.box_of(node)
         if why == SLOTS_LOST:
             self.world.violate("S2", f"{node.ip} dropped the last copy of {token} with its slot {slot}")
-        elif why.startswith("full sync") and not self.partitioned:
+        elif why.startswith("full sync") and not self.world.partitioned:
             self.world.violate("S3", f"{node.ip}: {why} wiped the last copy of {token} in slot {slot}")
         elif box is not None and box.uid in self.replaced and not self.loss_accepted:
             self.world.violate("S7", f"the roll took the last copy of {token} with {box.key.name}")
@@ -165,13 +171,21 @@ class Watch:
         newer = (n for n in self.living(self.world.owner[node]) if n.me.config_epoch > node.me.config_epoch)
         if node in self.fenced and any(slot in n.me.slots for n in newer):
             self.world.violate("S10", f"{node.ip} takes a write of slot {slot} although it was replaced, fenced")
+        self._copied(node, now)
         before = self.writing.get(slot)
         if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
             self.writing[slot] = Writing(node, node.me.config_epoch, now)
-        elif node is not before.node and now - max(before.since, node.thawed - EPOCH) > BOTH_SECONDS:
+        elif node is not before.node and now - max(before.since, _awake_since(node) - EPOCH) > BOTH_SECONDS:
             self.world.violate(
                 "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
             )
+
+    def _copied(self, node: Node, now: float) -> None:
+        """Who asks for a replica takes no more writes soon after the last report of one (docs/durability.md)."""
+        asks, heard = int(node.parameters[durability.TO_WRITE]), node.repl.heard.values()
+        alone = node.now() - max(heard) if asks and heard else 0.0
+        if alone > ALONE_SECONDS and now - (_awake_since(node) - EPOCH) > ALONE_SECONDS:
+            self.world.violate("durability", f"{node.ip} takes writes {alone:.1f} s after a replica's last report")
 
     def _forgetting(self, node: Node, node_id: str) -> None:
         alive = next((n for n in self.living(self.world.owner[node]) if n.node_id == node_id), None)
@@ -188,6 +202,29 @@ class Watch:
         if waiting and holders:
             self.world.violate("S2", f"{node.ip} gets slots {slots} whose data a volume still holds")
 
+        self._giving_up(node, slots)
+
+    def _giving_up(self, node: Node, slots: SlotSet) -> None:
+        """Slots whose data is gone are given out again as the spec says, and each loss takes an approval of its own."""
+        history = self.world.history
+        gone = {t for t in history.lost if history.acked[t] in slots} - self.given_up
+        if not gone:
+            return
+        self.given_up |= gone
+        body = self.world.cluster(self.world.leader[self.world.owner[node]].ref)
+        told = body.get("status", {}).get("dataLoss", {})
+        if SlotSet.of(history.acked[t] for t in gone) - union(
+            SlotSet.parse(s["slots"]) for s in told.get("shards", ())
+        ):
+            self.world.violate("S2", f"{node.ip} gets slots {slots} that the status does not tell to be lost")
+        if CacheClusterSpec.parse(body["spec"]).on_data_loss is OnDataLoss.RECREATE:
+            return
+        approval = body["metadata"].get("annotations", {}).get(names.ANNOTATION_APPROVE_LOSS)
+        uses = {(str(approval), history.acked[t]) for t in gone}
+        if approval is None or approval != told.get("incident") or uses & self.approved:
+            self.world.violate("S2", f"{node.ip} gets slots {slots} whose loss nobody has approved ({approval})")
+        self.approved |= uses
+
     def _setting_slots(self, node: Node, slots: SlotSet, state: SlotState, peer: NodeId | None = None) -> None:
         """A slot changes hands, or is closed, only while the keys of it are at one place (engine-facts §1.3, §1.4)."""
         primaries = [n for n in self.living(self.world.owner[node]) if n.me.primary and not n.quarantined]
@@ -199,7 +236,7 @@ class Watch:
                 self.world.violate("S2", f"{node.ip}: slots {held} are closed, and {other.ip} holds some of their keys")
 
     def _replicating(self, node: Node) -> None:
-        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked}
+        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked} - self.given_up
         for other in self.living(self.world.owner[node]):
             if other is not node:
                 mine -= {t for some in other.tokens.values() for t in some}
@@ -252,6 +289,8 @@ class Watch:
         """The operator deletes an object."""
         if kind == "StatefulSet":
             self._deleting_set(name)
+        if kind == "Pod":
+            self._deleting_pod(name)
         if kind != "ConfigMap":
             return
         for key, body in self.world.store.bodies("Pod", "ControllerRevision"):
@@ -260,6 +299,21 @@ class Watch:
             used = any(v.get("configMap", {}).get("name") == name for v in volumes)
             if used and (key.kind == "Pod" or self._is_current(key)):
                 self.world.violate("S11", f"ConfigMap {name} goes although {key.kind} {key.name} needs it")
+
+    def _deleting_pod(self, name: str) -> None:
+        """One that works: who hangs, or is on a machine that nobody hears of, is lost already."""
+        kubelets = self.world.kubelets
+        box = next((b for b in kubelets.sandboxes.values() if b.key.name == name and not b.going), None)
+        if box is None or box.node is None or not box.ready or box.node.frozen:
+            return
+        if box.host in kubelets.dark | kubelets.stranded:
+            return
+        if box.node.me.primary and box.node.me.slots:
+            self.world.violate("S8", f"{name} is deleted although it leads")
+        shard = [b for b in kubelets.sandboxes.values() if b.key.name.rpartition("-")[0] == name.rpartition("-")[0]]
+        down = [b.key.name for b in shard if b is not box and b.node is None]
+        if down:
+            self.world.violate("S7", f"{name} is deleted while {down[0]} is down")
 
     def _deleting_set(self, name: str) -> None:
         """What the shard has served must be written down elsewhere, unless the whole cluster goes."""
@@ -293,6 +347,11 @@ class Watch:
             for text in texts:
                 if secret in text:
                     self.world.violate("S12", f"a password shows in {text[:80]}")
+
+
+def _awake_since(node: Node) -> float:
+    """The true time since which it can tell that it is cut off: before, it hung, or its clock had been set back."""
+    return max(node.thawed, node.set_back_until)
 
 
 def _tokens(node: Node) -> set[str]:

@@ -47,16 +47,19 @@ class Operator:
         self.way = Interference(world.clock, faults, f"{ref.name} {number}")
         self.way.trace = lambda what: world.note(f"op{number} {what}")
         self.way.on_death = self.end
+        self.leads_until = 0.0
+        """So long (loop time) it takes itself for the leader although another one leads."""
+        self._index: Mapping[str, Host] = {}
         connector = Connector(world.network, self.way)
         self.deps = Dependencies(
             kube=Kube(world.server, world.hosts, self.way),
             nodes=connector,
             hosts=self._hosts,
-            now=world.clock.now,
+            now=self._now,
             generate_password=world.new_password,
             operator_namespace=world.operator_namespace,
             events=world.recorder,
-            leader=lambda: world.leader.get(ref.name) is self and not self.way.dead,
+            leader=self._leads,
             watcher=connector,
             clock=world.loop.time,
         )
@@ -72,13 +75,25 @@ class Operator:
         self.stop: asyncio.Future[Any] = world.loop.create_future()
         self.task = world.loop.create_task(self._live())
 
+    def _leads(self) -> bool:
+        leads = self.world.leader.get(self.ref.name) is self or self.world.loop.time() < self.leads_until
+        return leads and not self.way.dead
+
+    def _now(self) -> float:
+        """By its machine's clock, which people set."""
+        return self.world.clock.now() + self.world.operator_ahead
+
     def _hosts(self) -> Mapping[str, Host]:
         """As this process has seen them: what was before its time it does not know."""
-        seen = self.world.hosts.by_name
-        return {name: replace(h, not_ready_since=self._since(h.not_ready_since)) for name, h in seen.items()}
+        stale = self.way.faults.stale_index
+        if not (self._index and stale and self.way.chance.random() < stale):
+            seen = self.world.hosts.by_name
+            self._index = {n: replace(h, not_ready_since=self._since(h.not_ready_since)) for n, h in seen.items()}
+        return self._index
 
     def _since(self, moment: float | None) -> float | None:
-        return None if moment is None else max(moment, self.born)
+        """As HostCache: how long ago is asked of a clock that nobody sets."""
+        return None if moment is None else max(moment, self.born) + self.world.operator_ahead
 
     async def _live(self) -> None:
         try:

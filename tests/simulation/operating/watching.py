@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cachecluster.domain.loss import SILENT_SECONDS
-from cachecluster.domain.nodes import Ending
+from cachecluster.domain.nodes import Ending, Mood
 from tests.simulation.engine.network import OPERATOR, Network
 from tests.simulation.engine.node import Node
 from tests.simulation.operating.faults import Interference
@@ -22,6 +22,17 @@ class Idle:
         self._over = False
         network.idle.setdefault(node, []).append(self._hang_up)
         network.clock.later(KEEPALIVE_SECONDS, self._keep_alive)
+
+    def ask(self, told: Callable[[Mood], None]) -> None:
+        """The answer comes unless the way is cut or the process does not run."""
+        if (
+            not self._over
+            and self._network.open(OPERATOR, self._node.ip)
+            and self._node.alive
+            and not self._node.frozen
+        ):
+            mood = Mood(self._node.current_epoch, self._node.state_ok)
+            self._way.notice(lambda: None if self._over else told(mood))
 
     def close(self) -> None:
         """The operator hangs up."""

@@ -98,6 +98,8 @@ REFUSED: Final = (
         "durability.mode",
         "write topology.replicasPerShard: 2 or more, or durability.mode: Default",
     ),
+    Refused({"recovery": {}}, "recovery.onDataLoss", ""),
+    Refused({"recovery": {"onDataLoss": "Retry"}}, "recovery.onDataLoss", ""),
     Refused({"deletionPolicy": "Keep"}, "deletionPolicy", ""),
     Refused({"deletionPolicy": "Retain"}, "deletionPolicy", "no volumes to retain"),
     Refused({"image": ""}, "image", "valkey/valkey:8.1"),
@@ -199,6 +201,7 @@ FULL: Final[dict[str, Any]] = {
     "resources": {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": 2, "memory": "1.5Gi"}},
     "persistence": {"mode": "Snapshot", "size": "8Gi", "storageClassName": "fast"},
     "durability": {"mode": "AtLeastOneReplica"},
+    "recovery": {"onDataLoss": "WaitForApproval"},
     "placement": {
         "zones": ["eu-1a", "eu-1b"],
         "spread": "Preferred",

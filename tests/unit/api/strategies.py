@@ -72,6 +72,7 @@ valid_specs = st.fixed_dictionaries(
         "imagePullSecrets": st.lists(st.fixed_dictionaries({"name": _word}), max_size=2, unique_by=lambda s: s["name"]),
         "persistence": _persistence,
         "durability": st.just({"mode": "Default"}),
+        "recovery": st.fixed_dictionaries({"onDataLoss": st.sampled_from(["Recreate", "WaitForApproval"])}),
         "placement": _some(
             zones=st.lists(_word, min_size=1, max_size=3, unique=True),
             spread=st.sampled_from(["Required", "Preferred"]),

@@ -96,6 +96,7 @@ class Node:
     """If it does not answer: its machine says that nobody listens."""
     ready: bool = True
     deleting: bool = False
+    age: float = 100
     revision: str = "rev-t1"
     label: str | None = ""
     quarantined: bool = False
@@ -234,7 +235,7 @@ class Cluster:
             phase="Running",
             ready=node.ready and node.answers,
             deleting=node.deleting,
-            created_at=NOW - 100,
+            created_at=NOW - node.age,
             unschedulable=None,
             revision=node.revision,
             role_label=label,

@@ -24,12 +24,17 @@ HASH = "#" + "0" * 64
 OLDER = replace(WANTED[names.USER_OPERATOR], commands="-@all +@connection")
 
 
+def listed(shard: int) -> dict[str, Rights]:
+    """As a node of that shard lists what is wanted."""
+    return {names.user_of(user, shard): rights for user, rights in WANTED.items()}
+
+
 def cluster(odd: dict[str, Rights] | None = None, **more: Any) -> Cluster:
     """Every node has its rights, but for replica cart-1-1."""
     made = replace(formed(), more={"users": {"8.1": WANTED}, **more})
     for node in made.nodes:
-        made = made.with_node(node.shard, node.ordinal, users=WANTED)
-    return made.with_node(1, 1, users=WANTED | (odd or {}))
+        made = made.with_node(node.shard, node.ordinal, users=listed(node.shard))
+    return made.with_node(1, 1, users=listed(1) | (odd or {}))
 
 
 def test_what_an_engine_lists_is_read_as_what_was_written() -> None:
@@ -61,12 +66,19 @@ def test_what_an_engine_lists_is_read_as_what_was_written() -> None:
 )
 def test_any_other_right_or_password_differs(other: str) -> None:
     wanted = read_users([f"user one on {HASH} ~* -@all +acl +role"])
-    assert differing(wanted, wanted) == ()
-    assert differing(wanted, read_users([other])) == ("one",)
+    assert differing(wanted, wanted, 0) == ()
+    assert differing(wanted, read_users([other]), 0) == ("one",)
 
 
 def test_users_that_are_none_of_ours_are_left_alone() -> None:
-    assert differing(WANTED, WANTED | {"guest": OLDER}) == ()
+    assert differing(WANTED, listed(0) | {"guest": OLDER}, 0) == ()
+
+
+def test_s3_another_shards_replication_user_does_not_stand_for_ones_own() -> None:
+    assert differing(WANTED, listed(1), 0) == (names.USER_REPLICATION,)
+    (step,) = plan(cluster().with_node(1, 1, users=listed(0)).snapshot()).steps
+    assert isinstance(step.action, SetUsers)
+    assert [(t.pod, t.shard) for t in step.action.nodes] == [("cart-1-1", 1)]
 
 
 def test_s12_rights_and_actions_hold_no_hash() -> None:
@@ -99,7 +111,8 @@ def test_s1_a_silent_node_is_waited_for_and_holds_up_no_other() -> None:
 
 
 def test_s5_a_quarantined_node_gets_its_rights_and_stays_closed() -> None:
-    closed = {name: replace(WANTED[name], is_on=False) for name in (names.USER_APPLICATION, names.USER_REPLICATION)}
+    off = (names.USER_APPLICATION, names.user_of(names.USER_REPLICATION, 1))
+    closed = {user: replace(listed(1)[user], is_on=False) for user in off}
     assert not of_type(cluster(closed), SetUsers)
 
 

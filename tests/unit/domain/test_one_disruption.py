@@ -8,7 +8,7 @@ from cachecluster.domain.plan import Do
 from cachecluster.domain.planner import _one_disruption
 from cachecluster.domain.slots import SlotSet
 
-A, B = (Target(f"pod-{i}", f"uid-{i}", f"10.0.0.{i}", NodeId(f"id-{i}")) for i in range(2))
+A, B = (Target(f"pod-{i}", f"uid-{i}", f"10.0.0.{i}", NodeId(f"id-{i}"), 0) for i in range(2))
 QUIET = Forget(NodeId("gone"), (A, B))
 SWITCH = SwitchOver(0, A, B)
 MOVES = [MoveSlots(SlotSet.of([slot]), A, B, (), ()) for slot in range(3)]

@@ -167,6 +167,23 @@ class TestFormation:
             ("cart-0-1", Role.PRIMARY),
         ]
 
+    def test_a_primary_that_has_not_heard_of_its_successor_is_one_no_more(self) -> None:
+        before = formed().with_node(0, 0, label="primary")
+        slots = before.nodes[0].slots
+        elected = before.with_node(0, 1, role=Role.PRIMARY, follows=None, slots=slots, epoch=9, label="replica")
+        assert [(a.pod, a.role) for a in of_type(elected, LabelRole)] == [
+            ("cart-0-0", Role.REPLICA),
+            ("cart-0-1", Role.PRIMARY),
+        ]
+
+    def test_each_of_two_that_own_slots_of_one_shard_keeps_its_label(self) -> None:
+        before = formed().with_node(0, 0, label="primary")
+        slots = sorted(before.nodes[0].slots)
+        shared = before.with_node(0, 0, slots=SlotSet.of(slots[:10])).with_node(
+            0, 1, role=Role.PRIMARY, follows=None, slots=SlotSet.of(slots[10:]), epoch=9, label="primary"
+        )
+        assert not of_type(shared, LabelRole)
+
 
 class TestGates:
     def test_nothing_happens_before_the_finalizer_is_visible(self) -> None:
@@ -256,14 +273,19 @@ class TestPromotion:
 
     def test_s10_a_terminated_container_is_proof(self) -> None:
         container = Container(ContainerState.RUNNING, "", "", 1, NOW - 2, "Error, exit code 137", 137)
-        cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
+        cluster = formed(1, 1).with_node(0, 0, answers=False, refuses=True, container=container)
         [promote] = of_type(cluster.with_node(0, 1, up=False, down_seconds=2), Promote)
         assert promote.kind is FailoverKind.TAKEOVER  # one shard: nobody is left to vote
         assert "137" in promote.lost.why
 
+    def test_s10_a_restart_long_ago_is_no_proof_by_a_clock_that_was_set_back(self) -> None:
+        container = Container(ContainerState.RUNNING, "", "", 1, NOW + 300, "Error, exit code 137", 137)
+        cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
+        assert not of_type(cluster.with_node(0, 1, up=False, down_seconds=60), Promote)
+
     def test_s1_a_link_that_outlived_the_container_start_is_no_proof(self) -> None:
         container = Container(ContainerState.RUNNING, "", "", 1, NOW - 60, "Error, exit code 137", 137)
-        cluster = formed(1, 1).with_node(0, 0, answers=False, container=container)
+        cluster = formed(1, 1).with_node(0, 0, answers=False, refuses=True, container=container)
         assert not of_type(cluster.with_node(0, 1, up=False, down_seconds=5), Promote)
 
     def test_the_replica_with_the_highest_offset_is_chosen(self) -> None:
@@ -292,36 +314,6 @@ class TestLoss:
     def test_s1_no_id_is_forgotten_while_a_pod_is_silent(self) -> None:
         cluster = replace(formed(), ghosts=(gone("id-old", NO_SLOTS),)).with_node(1, 1, answers=False)
         assert not of_type(cluster, Forget)
-
-    def test_s2_lost_slots_start_empty_without_persistence_and_it_is_said(self) -> None:
-        cluster = formed(1, 0).with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0)
-        [step] = [s for s in plan(cluster.snapshot()).steps if isinstance(s.action, AssignSlots)]
-        assert step.reason is Reason.DATA_LOSS
-        assert isinstance(step.action, AssignSlots)
-        assert step.action.after_data_loss
-
-    def test_s2_lost_slots_are_never_given_out_again_with_persistence(self) -> None:
-        cluster = formed(1, 0, persistence={"mode": "AppendOnly", "size": "1Gi"})
-        cluster = cluster.with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0)
-        assert not of_type(cluster, AssignSlots)
-        assert Reason.DATA_LOSS in reasons(cluster)
-
-    def test_replicas_that_never_synced_again_leave_the_lost_owner_of_an_emptied_shard(self) -> None:
-        old = formed(1, 2).nodes[0]
-        emptied = replace(formed(1, 2), ghosts=(gone(old.node_id, old.slots, ip=old.ip),))
-        emptied = emptied.with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0, quarantined=True)
-        for ordinal in (1, 2):
-            emptied = emptied.with_node(0, ordinal, up=False, down_seconds=-1, keys=0)
-        assert [(a.node.pod, a.primary.pod) for a in of_type(emptied, Replicate)] == [
-            ("cart-0-1", "cart-0-0"),
-            ("cart-0-2", "cart-0-0"),
-        ]
-        assert not of_type(emptied, Forget)
-        leader = emptied.nodes[0].node_id
-        behind = emptied.with_node(0, 1, follows=leader).with_node(0, 2, follows=leader)
-        assert [f.node_id for f in of_type(behind, Forget)] == [old.node_id]
-        forgotten = replace(behind, ghosts=())
-        assert [(a.node.pod, a.after_data_loss) for a in of_type(forgotten, AssignSlots)] == [("cart-0-0", True)]
 
     @pytest.mark.parametrize("left", [{"keys": 1}, {"down_seconds": 5}])
     def test_s2_a_shard_is_not_emptied_while_a_replica_may_hold_data(self, left: dict[str, Any]) -> None:

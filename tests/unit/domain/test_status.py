@@ -1,7 +1,6 @@
 """What users read: conditions, the one-line state, times that move only when a status does."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
@@ -103,19 +102,6 @@ def test_paused_is_said_first() -> None:
     assert status.reason == Reason.PAUSED
     assert condition(status, ConditionType.RECONCILING) == ("False", Reason.PAUSED)
     assert condition(status, ConditionType.READY)[0] == "True"
-
-
-def test_s2_a_data_loss_stays_visible_for_a_day() -> None:
-    cluster = formed(1, 0).with_node(0, 0, generation=1, slots=NO_SLOTS, keys=0, epoch=0)
-    snap = cluster.snapshot()
-    steps = plan(snap)
-    status = derive(snap, steps, [Outcome(s, None) for s in steps.steps])
-    assert condition(status, ConditionType.DATA_LOSS)[0] == "True"
-    healed = replace(formed(1, 0).snapshot(), status=status.to_json(), now=NOW + 3600)
-    assert condition(derive(healed, plan(healed)), ConditionType.DATA_LOSS)[0] == "True"
-    next_day = replace(healed, now=NOW + timedelta(days=1, minutes=1).total_seconds())
-    assert condition(derive(next_day, plan(next_day)), ConditionType.DATA_LOSS)[0] == "False"
-    assert datetime.fromtimestamp(NOW, UTC).year == 1970
 
 
 def test_a_rejected_object_stalls_with_the_servers_words() -> None:

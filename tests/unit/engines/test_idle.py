@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cachecluster.api import names
-from cachecluster.domain.nodes import Ending, NodeId
+from cachecluster.domain.nodes import Ending, Mood, NodeId
 from cachecluster.engines import idle
 from cachecluster.engines.client import NobodyListens, NodeDenied, NodeError, NodeRefused, NodeUnreachable
 from tests.engines.harness.addresses import Addresses
@@ -95,6 +95,30 @@ async def test_what_is_published_is_no_news() -> None:
         node.hang_up()
         assert await node.ending() is Ending.CLOSED
         assert node.endings.empty()
+
+
+INFO = b"=60\r\ntxt:cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_current_epoch:7\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [1, 20, len(INFO) - 3, len(INFO)])
+async def test_the_mood_is_told_once_it_has_come_whole(cut: int) -> None:
+    async with listening(GREETING) as node:
+        connection = await node.watch()
+        moods: asyncio.Queue[Mood] = asyncio.Queue()
+        connection.ask(moods.put_nowait)
+        assert node.writer is not None
+        node.writer.write(b"x" * 5000)  # whatever was published meanwhile
+        for piece in (INFO[:cut], INFO[cut:]):
+            node.writer.write(piece)
+            await node.writer.drain()
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            assert await moods.get() == Mood(epoch=7, ok=True)
+        node.writer.write(INFO)
+        await asyncio.sleep(0.01)
+        assert moods.empty(), "nobody has asked"
+        connection.close()
+        connection.ask(moods.put_nowait)
 
 
 async def test_who_closes_it_is_told_nothing() -> None:

@@ -94,7 +94,8 @@ class Silence:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.cache = HostCache(lambda: self.now)
+        self.set_forward = 0.0
+        self.cache = HostCache(lambda: self.now + self.set_forward, lambda: self.now)
 
     def seen(self, at: float, since: str, *, ready: str = "Unknown", whole: bool = False) -> float | None:
         """Since when the machine is not ready, by our own clock."""
@@ -125,3 +126,10 @@ def test_how_long_a_machine_is_silent_is_no_news() -> None:
     silence.seen(1000, "10:00")
     silence.now = 1050
     assert not silence.cache.observe(node(ready="Unknown", since="10:00"))
+
+
+def test_a_machine_is_not_silent_for_longer_because_somebody_sets_our_clock() -> None:
+    silence = Silence()
+    assert silence.seen(1000, "10:00") == 1000
+    silence.set_forward = 3600
+    assert silence.seen(1050, "10:00") == 1000 + 3600

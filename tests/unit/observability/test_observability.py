@@ -57,6 +57,12 @@ def test_failovers_are_counted_by_cause_and_timed_where_the_loss_was_seen() -> N
     assert 'cachecluster_failover_promotion_seconds_bucket{le="0.075"} 2.0' in lines
 
 
+def test_data_losses_are_counted_by_what_the_spec_says_of_them() -> None:
+    metrics = Metrics()
+    metrics.data_loss("WaitForApproval")
+    assert 'cachecluster_data_losses_total{on_data_loss="WaitForApproval"} 1.0' in samples(metrics)
+
+
 def test_two_operators_in_one_process_count_apart() -> None:
     one, other = Metrics(), Metrics()
     one.passed("ok", 0.1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cachecluster.domain.nodes import Ending, NodeId
+from cachecluster.domain.nodes import Ending, Mood, NodeId, NodeView
 from cachecluster.domain.snapshot import Snapshot
 from cachecluster.engines.client import NobodyListens
 from cachecluster.reconcile.detector import REMEMBERED_SECONDS, Detector
@@ -19,6 +19,10 @@ class Connection:
     def __init__(self, ended: Callable[[Ending], None]) -> None:
         self.ended = ended
         self.closed = False
+        self.told: Callable[[Mood], None] | None = None
+
+    def ask(self, told: Callable[[Mood], None]) -> None:
+        self.told = told
 
     def close(self) -> None:
         self.closed = True
@@ -58,10 +62,21 @@ class Stage:
         self.nodes = Nodes()
         self.alarms = 0
         self.now = 1000.0
-        self.detector = Detector(self.nodes, wake=self._alarm, clock=lambda: self.now)
+        self.changes = 0
+        self.detector = Detector(self.nodes, wake=self._alarm, changed=self._change, clock=lambda: self.now)
 
     def _alarm(self) -> None:
         self.alarms += 1
+
+    def _change(self) -> None:
+        self.changes += 1
+
+    def asked(self) -> tuple[NodeId, Callable[[Mood], None]]:
+        """Who is asked for its mood at the next glance."""
+        self.detector.glance()
+        [(node_id, told)] = [(i, c.told) for i, c in self.nodes.connections.items() if c.told is not None]
+        self.nodes.connections[node_id].told = None
+        return node_id, told
 
     async def follow(self, snap: Cluster | Snapshot) -> None:
         self.detector.follow(snap.snapshot() if isinstance(snap, Cluster) else snap, "secret")
@@ -169,6 +184,42 @@ async def test_a_node_that_comes_back_in_another_pod_is_connected_anew(stage: St
         await stage.follow(replace(snap, pods=(replace(snap.pods[0], uid="uid-new"), *snap.pods[1:])))
         assert before.closed
         assert not stage.nodes.connections[PRIMARY].closed
+
+
+async def test_nodes_are_asked_in_turn_whether_others_lead(stage: Stage) -> None:
+    async with stage.detector:
+        stage.detector.glance()
+        await stage.follow(formed(1, 1))
+        assert [stage.asked()[0] for _ in range(3)] == [PRIMARY, REPLICA, PRIMARY]
+
+
+async def test_an_election_wakes_once_and_sounds_no_alarm(stage: Stage) -> None:
+    cluster = formed(1, 1)
+    views = [v for v in cluster.snapshot().views.values() if isinstance(v, NodeView)]
+    async with stage.detector:
+        await stage.follow(cluster)
+        moods = {v.node_id: Mood(v.current_epoch, v.cluster_state_ok) for v in views}
+        for _ in range(2):
+            node_id, told = stage.asked()
+            told(moods[node_id])
+        assert stage.changes == 0
+        for _ in range(4):
+            node_id, told = stage.asked()
+            told(replace(moods[node_id], epoch=moods[node_id].epoch + 1))
+        assert (stage.changes, stage.alarms) == (2, 0), "once for each node that has heard of it"
+        await stage.follow(cluster)
+        node_id, told = stage.asked()
+        told(replace(moods[node_id], ok=not moods[node_id].ok))
+        assert stage.changes == 3
+
+
+async def test_whoever_was_not_looked_at_has_no_other_mood_than_before(stage: Stage) -> None:
+    async with stage.detector:
+        await stage.follow(formed(1, 0))
+        await stage.follow(formed(1, 0).with_node(0, 0, answers=False))
+        _, told = stage.asked()
+        told(Mood(epoch=99, ok=False))
+        assert stage.changes == 0
 
 
 async def test_nothing_is_left_at_the_end(stage: Stage) -> None:

@@ -24,8 +24,8 @@ from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from tests.unit.domain.building import REF, formed
 
-HUNG = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"))
-KEEPER = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"))
+HUNG = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"), 0)
+KEEPER = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"), 0)
 
 
 def keeper(*, heard: float = 12, **changes: Any) -> NodeView:
@@ -83,7 +83,7 @@ class Stage:
     async def end(self) -> None:
         unused: Any = None
         deps = Dependencies(
-            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, str, unused, unused, float
+            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, float, str, unused, unused
         )
         await object_actions.end_pod(EndPod(HUNG, KEEPER), Context(REF, deps, Passwords("a", "b", "c", "d")))
 

@@ -19,7 +19,7 @@ from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from tests.unit.domain.building import REF, formed
 
-PRIMARY = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"))
+PRIMARY = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"), 0)
 RAISE = RaiseFence(PRIMARY, "0-h1", "0-h1 3 Default")
 LOWER = LowerFence(PRIMARY, fence.LOWERED)
 

@@ -20,7 +20,7 @@ from cachecluster.reconcile.dependencies import Dependencies
 from tests.unit.domain.building import REF, formed
 
 POD, UID, IP = "cart-0-1", "uid-cart-0-1", "10.0.0.1"
-KEEPER = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"))
+KEEPER = Target("cart-0-0", "uid-cart-0-0", "10.0.0.0", NodeId("id-0-0-0"), 0)
 
 
 def keeper(*, heard: float = 100, **changes: Any) -> NodeView:
@@ -94,7 +94,7 @@ class Stage:
     async def free(self, **changes: Any) -> None:
         unused: Any = None
         deps = Dependencies(
-            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, str, unused, unused, float
+            cast("Any", self), cast("Any", self), dict, float, "", lambda: self.leads, float, str, unused, unused
         )
         action = replace(FreePod(POD, UID, IP, "lost", KEEPER, on_word=False), **changes)
         await lost_hosts.free_pod(action, Context(REF, deps, Passwords("a", "b", "c", "d")))

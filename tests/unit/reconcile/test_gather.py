@@ -88,6 +88,7 @@ async def look(pod: Mapping[str, Any], *lost: LostConnection) -> Unreachable:
         now=lambda: NOW,
         operator_namespace="cachecluster-system",
         leader=lambda: True,
+        clock=lambda: NOW,
     )
     known = {NodeId(connection.uid): connection for connection in lost}
     connected = {"uid-0": NodeId("id-0")}

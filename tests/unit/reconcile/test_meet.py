@@ -58,7 +58,7 @@ class Stage:
         """Introduce the three; whom each was told to meet."""
         unused: Any = None
         deps = Dependencies(
-            cast("Any", self), cast("Any", self), dict, float, "", lambda: True, str, unused, unused, float
+            cast("Any", self), cast("Any", self), dict, float, "", lambda: True, float, str, unused, unused
         )
         targets = {n: target(n) for n in (OWNER, REPLICA, OTHER)}
         pairs = ((OWNER, REPLICA), (OWNER, OTHER), (REPLICA, OTHER))
@@ -71,7 +71,7 @@ class Stage:
 def target(name: str) -> Target:
     pod, view = next(p for p in SNAP.pods if p.name == name), SNAP.view(name)
     assert view is not None
-    return Target(name, pod.uid, str(pod.ip), view.node_id)
+    return Target(name, pod.uid, str(pod.ip), view.node_id, pod.shard)
 
 
 async def test_owners_of_slots_meet_the_others_again_once_they_are_known() -> None:

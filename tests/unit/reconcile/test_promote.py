@@ -22,7 +22,7 @@ from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
 from tests.unit.domain.building import REF, formed
 
-HEIR = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"))
+HEIR = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"), 0)
 LOST = NodeId("id-0-0-0")
 LOSS = Lost(LOST, FailoverCause.PROCESS_ENDED, "it is dead", "cart-0-0", "10.0.0.0")
 PROMOTE = Promote(0, HEIR, FailoverKind.FORCE, LOSS)

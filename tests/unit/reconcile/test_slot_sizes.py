@@ -73,6 +73,7 @@ async def ask(topology: Topology, nodes: Nodes) -> dict[int, int]:
         now=lambda: 0.0,
         operator_namespace="",
         leader=lambda: True,
+        clock=lambda: 0.0,
     )
     return await slot_sizes.slot_bytes(topology, senses, "operator-secret")
 

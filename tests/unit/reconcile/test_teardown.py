@@ -66,7 +66,7 @@ class Shelf:
 async def end(shelf: Shelf) -> Shelf:
     kube = cast("KubeApi", shelf)
     unused: Any = None
-    await tear_down(REF, Dependencies(kube, unused, dict, float, "system", lambda: True, str, unused, unused, float))
+    await tear_down(REF, Dependencies(kube, unused, dict, float, "system", lambda: True, float, str, unused, unused))
     return shelf
 
 

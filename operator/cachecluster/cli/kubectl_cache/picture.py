@@ -8,6 +8,7 @@ from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
 from cachecluster.cli.kubectl_cache.body import condition_of, formed, headline_of, status_of, up_to_date
 from cachecluster.cli.kubectl_cache.screen import Palette, span, table
+from cachecluster.domain.listing import listed
 from cachecluster.domain.policies.pods import pod_problem
 from cachecluster.domain.snapshot import Pod
 
@@ -25,7 +26,7 @@ def picture(body: Body, pods: Mapping[str, Pod] | None, now: float, palette: Pal
         list(_heading(body, palette)),
         table(nodes, ("SHARD", "SLOTS", "NODE", "ROLE", "ZONE", "STATE")) if nodes else [],
         ["Not as it should be:", *(f"  {line}" for line in concerns)] if concerns else [],
-        [*_last_failover(body, now), *_connection(body)],
+        [*_data_loss(body, now), *_last_failover(body, now), *_connection(body)],
     )
     return [line for section in sections if section for line in ("", *section)][1:]
 
@@ -133,6 +134,15 @@ def _concern(body: Body, condition: Mapping[str, Any], now: float, palette: Pale
     text = "as said above" if told else condition["message"]
     mark = palette.busy if kind in {ConditionType.RECONCILING, ConditionType.ROLLED_OUT} else palette.bad
     yield f"{mark(kind)} is {status} for {since} ({condition['reason']}): {text}"
+
+
+def _data_loss(body: Body, now: float) -> Iterator[str]:
+    """That every copy of some slots is or was gone; what to do about it the condition says."""
+    told = status_of(body).get("dataLoss")
+    if told:
+        ago = span(now - datetime.fromisoformat(told["since"]).timestamp())
+        what = listed([f"{s['slots']} ({s['name']})" for s in told.get("shards") or ()])
+        yield f"Data loss {told['incident']} found {ago} ago: slots {what}; {told['state']}"
 
 
 def _last_failover(body: Body, now: float) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """``plan``: what the operator would do now and why, found by its own code, and not done."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -29,7 +30,9 @@ async def plan(session: Session, name: str, nodes: NodeConnector) -> int:
         hosts = HostCache()
         hosts.replace(await session.kube.list("v1", "Node", None))
         # Who does not lead ends nobody's connections, and nothing but gather is given a chance to act.
-        senses = Senses(session.kube, nodes, hosts.hosts, session.now, session.operator_namespace, lambda: False)
+        senses = Senses(
+            session.kube, nodes, hosts.hosts, session.now, session.operator_namespace, lambda: False, time.monotonic
+        )
         snap = (await gather(ref, senses, Memory())).snapshot
     except Gone:
         raise Problem(f"{name} is being deleted: the operator takes it apart and plans nothing else") from None

@@ -40,7 +40,7 @@ def _lacking(now: Situation) -> dict[tuple[EngineVersion, tuple[str, ...]], list
         if member.node is None or member.pod.deleting:
             continue
         wanted = now.snap.users.get(member.node.family, {})
-        if users := differing(wanted, member.node.users):
+        if users := differing(wanted, member.node.users, member.pod.shard):
             found.setdefault((EngineVersion(member.node.family), users), []).append(member)
     return found
 

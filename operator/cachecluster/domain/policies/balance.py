@@ -1,4 +1,4 @@
-"""Primaries that have crowded into one zone move back, calmly (design §5)."""
+"""Members of a shard, and primaries, that have crowded into one zone move apart, calmly (design §5, ADR 0023)."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,14 +6,31 @@ from typing import Final
 
 from cachecluster.api.conditions import ConditionType
 from cachecluster.api.reasons import Reason
-from cachecluster.domain.actions import SwitchOver
+from cachecluster.domain.actions import MovePod, SwitchOver
 from cachecluster.domain.plan import Do, Verdict
 from cachecluster.domain.policies.pods import best_successor, is_schedulable
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.topology import crowded_zone
+from cachecluster.domain.zones import crowded_replica, open_zones
 
 CALM_SECONDS: Final = 600.0
-"""So long must a zone have held a majority. The condition ZonesSpread keeps the time; without it, we wait."""
+"""So long must a zone have held a majority. The condition ZonesSpread keeps the time; without it, we wait.
+
+So old must a pod be that moves: the scheduler may put it back where it was, and then not every few seconds."""
+
+
+def spread_replicas(now: Situation) -> Iterator[Verdict]:
+    """Make one replica anew that shares its zone while another is open to it; never while anything is amiss (S7)."""
+    if not all(s.healthy for s in now.topology.shards):
+        return
+    zones = open_zones(now.snap.hosts.values(), now.spec.placement)
+    for shard in now.topology.shards:
+        replica = crowded_replica(shard, zones)
+        if shard.primary is None or replica is None or now.snap.now - replica.pod.created_at < CALM_SECONDS:
+            continue
+        message = f"shard {shard.index} shares zone {replica.zone}; {replica.pod.name} is made anew, in another zone"
+        yield Do(MovePod(replica.target, shard.primary.target), Reason.RESTORING_ZONE_BALANCE, message)
+        return
 
 
 def spread_primaries(now: Situation) -> Iterator[Verdict]:
@@ -48,4 +65,4 @@ def _calm(now: Situation) -> bool:
     return False
 
 
-POLICIES: Final = (spread_primaries,)
+POLICIES: Final = (spread_replicas, spread_primaries)

@@ -1,13 +1,16 @@
 """Every slot has an owner: first formation, and what happens to slots whose data is gone (S2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import PersistenceMode
 from cachecluster.domain.actions import AssignSlots, Release, Replicate
-from cachecluster.domain.nodes import Peer
+from cachecluster.domain.data_loss import Incident, open_incident, settled_successors
+from cachecluster.domain.leaders import choose_leaders
+from cachecluster.domain.loss_messages import demand, outcome
+from cachecluster.domain.nodes import NodeId, Peer
 from cachecluster.domain.placement import choose_primaries
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.membership import serial
@@ -15,9 +18,6 @@ from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
 from cachecluster.domain.snapshot import ObjectKey
 from cachecluster.domain.topology import Member, Shard
-
-PATIENCE_SECONDS: Final = 20.0
-"""How long formation waits for a shard's slower members, to be free in the choice of its primary."""
 
 
 def lead_new_shards(now: Situation) -> Iterator[Verdict]:
@@ -81,45 +81,25 @@ def _may_hold_data(now: Situation, shard: Shard, member: Member) -> bool:
 def cover_slots(now: Situation) -> Iterator[Verdict]:
     """Hand out slots that nobody owns: at first formation freely, later only as the data's loss allows (S2)."""
     owned = union(now.topology.owners.values())
-    chosen = _choose(now)
+    incident = open_incident(now.snap, now.topology)
+    settled = settled_successors(now.snap, incident) if incident is not None else {}
+    chosen = choose_leaders(now.snap, now.topology, settled)
     led = {shard.index for shard, _ in _first_to_answer(now)}
     for shard in now.topology.shards:
         missing = NO_SLOTS if shard.index in led else shard.slots - owned
         if shard.formed:
-            yield from _after_loss(now, shard, missing, chosen.get(shard.index))
+            yield from _after_loss(shard, missing, settled.get(shard.name), incident)
         elif missing:
             yield from _first_time(shard, missing, chosen.get(shard.index))
-
-
-def _choose(now: Situation) -> dict[int, Member]:
-    """The member of each shard without a primary that should become it, with zones evened out (design §5).
-
-    Shards whose members do not answer yet have a say by the zones that those were scheduled to: who comes first must
-    not take all of one zone.
-    """
-    shards = now.topology.shards
-    options = [_options(now, shard) for shard in shards]
-    later = [[m.zone for m in s.members if m.zone is not None] for s in shards]
-    zones = [[m.zone for m in members] or later[i] for i, members in enumerate(options)]
-    fixed = {i: s.head.zone for i, s in enumerate(shards) if s.head is not None}
-    picks = choose_primaries(zones, fixed)
-    return {shards[i].index: options[i][pick] for i, pick in picks.items() if options[i]}
-
-
-def _options(now: Situation, shard: Shard) -> list[Member]:
-    """Members that could lead: blank ones, once all answer or we have waited long enough for the rest."""
-    answering = [m for m in shard.members if m.usable and m.node is not None and m.node.blank]
-    if not answering or len(answering) == shard.expected or shard.void:
-        return answering
-    waited = now.snap.now - min(m.pod.created_at for m in answering)
-    return answering if waited > PATIENCE_SECONDS else []
+    if incident is not None:
+        yield _verdict(now, incident, settled)
 
 
 def open_newcomers(now: Situation) -> Iterator[Verdict]:
     """A shard that is added to a cluster with data gets its slots later, by moves. Until then it needs somebody for its
     replicas to follow: a member that is opened, as every node is with its first task (ADR 0008).
     """
-    chosen = _choose(now)
+    chosen = choose_leaders(now.snap, now.topology, {})
     for shard in now.topology.shards:
         if shard.head is not None or shard.formed or shard.slots or shard.leaving:
             continue
@@ -142,34 +122,35 @@ def _first_time(shard: Shard, missing: SlotSet, leader: Member | None) -> Iterat
         yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: waiting for its pods to answer", 0.2)
 
 
-def _after_loss(now: Situation, shard: Shard, missing: SlotSet, leader: Member | None) -> Iterator[Verdict]:
-    """The shard held data. Only when every member answers and has nothing is that data gone for good."""
-    if shard.primary is not None and not missing:
+def _after_loss(
+    shard: Shard, missing: SlotSet, successor: NodeId | None, incident: Incident | None
+) -> Iterator[Verdict]:
+    """The shard held data. Only when every member answers and has nothing is that data gone for good; and only to whom
+    the status names are its slots given then.
+    """
+    if shard.primary is None and not shard.void and not shard.replicas:
+        message = f"shard {shard.index} has no primary; waiting for its pods to answer"
+        yield Wait(Reason.SLOTS_UNCOVERED, message, 0.5)
+    elif shard.bereft and (incident is None or not incident.of(shard.name)):
+        message = f"shard {shard.index} has nothing left, and its last primary may still run"
+        yield Wait(Reason.SLOTS_UNCOVERED, message, 0.5)
+    heir = next((m for m in shard.members if m.usable and m.target.node_id == successor), None)
+    if heir is None or incident is None or not (shard.void or shard.primary is heir):
         return
-    if shard.primary is None and not shard.void:
-        if not shard.replicas:
-            message = f"shard {shard.index} has no primary; waiting for its pods to answer"
-            yield Wait(Reason.SLOTS_UNCOVERED, message, 0.5)
-        return
-    if now.spec.persistence_mode is not PersistenceMode.NONE:
-        message = (
-            f"shard {shard.index} lost its data: slots {missing or shard.slots} have no owner, every member is empty. "
-            "Restore the volumes of its pods, or delete and create the CacheCluster to start empty"
-        )
-        yield Block(Reason.DATA_LOSS, message)
-        return
-    if shard.primary is None and leader is not None:
-        yield from _gather_behind(shard, leader)
-    if not missing:
-        return  # the tables still name the lost owner: it is forgotten first, once nobody follows it any more
-    target = shard.primary or leader
-    if target is not None:
-        action = AssignSlots(target.target, missing, after_data_loss=True)
-        message = (
-            f"shard {shard.index} lost its data (persistence.mode None, no copy left): slots {missing} start empty "
-            f"on {target.pod.name}"
-        )
-        yield Do(action, Reason.DATA_LOSS, message)
+    if shard.primary is None:
+        yield from _gather_behind(shard, heir)
+    given = missing & incident.of(shard.name)
+    if given:  # else the tables still name the lost owner: it is forgotten first, once nobody follows it any more
+        action = AssignSlots(heir.target, given, after_data_loss=True)
+        message = f"shard {shard.index}: slots {given} start empty on {heir.pod.name} (data loss {incident.id})"
+        yield Do(action, Reason.ASSIGNING_SLOTS, message)
+
+
+def _verdict(now: Situation, incident: Incident, settled: Mapping[str, NodeId]) -> Verdict:
+    """What is said of it: that somebody has to decide, or that it goes on as soon as the status tells how."""
+    if not incident.given_up:
+        return Block(Reason.DATA_LOSS, demand(now.snap, incident))
+    return Wait(Reason.DATA_LOSS, outcome(now.snap, incident), 0.5 if settled == incident.successors else 0.05)
 
 
 def _gather_behind(shard: Shard, leader: Member) -> Iterator[Verdict]:

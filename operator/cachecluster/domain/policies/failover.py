@@ -26,8 +26,8 @@ FRESH_SECONDS: Final = 3.0
 def replace_lost_primary(now: Situation) -> Iterator[Verdict]:
     """Promote the best synced replica of every shard whose primary is dead, or lost to everybody (S1, S10)."""
     for shard in now.topology.shards:
-        if shard.primary is not None or not shard.replicas:
-            continue
+        if shard.primary is not None or not shard.replicas or shard.bereft:
+            continue  # of nothing there is nobody to promote: see coverage
         for owner in _departed_owners(now, shard):
             lost = loss_of(now.snap, now.topology, shard, owner)
             if lost is None:

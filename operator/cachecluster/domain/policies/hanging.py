@@ -49,7 +49,7 @@ def _end(now: Situation, shard: Shard, member: Member, node_id: NodeId) -> Verdi
     if not owns and not _others_in_step(now, shard, member):
         message = f"{told}. It is ended once the shard's other copies are in step"
         return Wait(Reason.NODE_HANGS, message, 1.0)
-    hung = Target(member.pod.name, member.pod.uid, str(member.pod.ip), node_id)
+    hung = Target(member.pod.name, member.pod.uid, str(member.pod.ip), node_id, member.pod.shard)
     return Do(EndPod(hung, keeper.target), Reason.NODE_HANGS, f"{told}. It is ended; {keeper.pod.name} has its data")
 
 

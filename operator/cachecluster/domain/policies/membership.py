@@ -24,6 +24,7 @@ FULL_MESH_LIMIT: Final = 24
 def introduce_nodes(now: Situation) -> Iterator[Verdict]:
     """Members that do not know each other, or only at an old address, meet (S4: only pods of this cluster)."""
     present = [m for s in now.topology.shards for m in s.members if m.usable and not _has_left(s, m)]
+    present = [m for m in present if m.target.node_id not in now.topology.outsiders]
     if len(present) < 2:
         return
     pairs = tuple((a.target.node_id, b.target.node_id) for a, b in _acquaintances(present) if _strangers(a, b))
@@ -40,6 +41,19 @@ def introduce_nodes(now: Situation) -> Iterator[Verdict]:
         reason = Reason.FORMING
     message = f"introducing {', '.join(n.pod for n in nodes)} to each other"
     yield Do(Meet(nodes, pairs, _first_epochs(now, present)), reason, message)
+
+
+def leave_outsiders(now: Situation) -> Iterator[Verdict]:
+    """A node that would take slots away from what was written since they have started empty is not let in (S2)."""
+    for node_id in sorted(now.topology.outsiders):
+        member = now.topology.by_id[node_id]
+        if member.node is not None:
+            message = (
+                f"{member.pod.name} has come back with {member.node.keys} keys from before all data was lost: what it "
+                "knows would take slots away that have started empty since. It stays as it is. Look at its data, then "
+                "delete its pod and volume to let it join again"
+            )
+            yield Block(Reason.UNOWNED_KEYS, message)
 
 
 def _has_left(shard: Shard, member: Member) -> bool:
@@ -139,7 +153,8 @@ def forget_departed(now: Situation) -> Iterator[Verdict]:
     for foreign in now.snap.foreign:
         if foreign.alive_since is not None or not now.topology.all_known:
             continue
-        if _still_needed(now, foreign):
+        members = tuple(m.target for m in now.topology.members if _lists(now, m, foreign.node_id))
+        if not members or _still_needed(now, foreign):
             continue
         places = list(hiding_places(now.snap, now.topology, foreign))
         if places:
@@ -150,14 +165,16 @@ def forget_departed(now: Situation) -> Iterator[Verdict]:
             )
             yield Wait(Reason.FORGETTING_NODE, message, 30.0)
             continue
-        members = tuple(
-            m.target for m in now.topology.members if m.node is not None and m.node.peer(foreign.node_id) is not None
+        message = (
+            f"forgetting node {foreign.node_id}, last at {foreign.ip or 'an unknown address'}: its process is gone"
         )
-        if members:
-            message = (
-                f"forgetting node {foreign.node_id}, last at {foreign.ip or 'an unknown address'}: its process is gone"
-            )
-            yield Do(Forget(foreign.node_id, members), Reason.FORGETTING_NODE, message)
+        yield Do(Forget(foreign.node_id, members), Reason.FORGETTING_NODE, message)
+
+
+def _lists(now: Situation, member: Member, node_id: NodeId) -> bool:
+    """It has the id in its table, and is one of ours."""
+    view = member.node
+    return view is not None and view.node_id not in now.topology.outsiders and view.peer(node_id) is not None
 
 
 def _still_needed(now: Situation, foreign: ForeignId) -> bool:
@@ -169,4 +186,4 @@ def _still_needed(now: Situation, foreign: ForeignId) -> bool:
     return not all(s.void for s in affected)
 
 
-POLICIES: Final = (introduce_nodes, attach_replicas, forget_departed)
+POLICIES: Final = (leave_outsiders, introduce_nodes, attach_replicas, forget_departed)

@@ -19,7 +19,7 @@ CRASH_RESTARTS: Final = 2
 
 def explain_pods(now: Situation) -> Iterator[Verdict]:
     """Say why a pod is not running, and wait for those that are on their way. What hangs on a lost Kubernetes node is
-    explained where it is given up.
+    explained where it is given up, and what has nothing left to serve where its slots are.
     """
     for shard in now.topology.shards:
         for member in shard.members:
@@ -31,7 +31,7 @@ def explain_pods(now: Situation) -> Iterator[Verdict]:
             elif member.pod.ready and member.node is None:
                 message = f"{member.pod.name} is ready, as its kubelet reports, and does not answer the operator"
                 yield Wait(Reason.NODE_UNREACHABLE, message, 1.0)
-            elif not member.pod.ready:
+            elif not member.pod.ready and not shard.bereft:
                 message = f"{member.pod.name} is not ready yet{catching_up(member.node)}"
                 yield Wait(Reason.WAITING_FOR_PODS, message, look_again(member.node, 1.0))
         if len(shard.members) < shard.expected:
@@ -65,23 +65,24 @@ CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContaine
 def label_roles(now: Situation) -> Iterator[Verdict]:
     """Role labels follow what the nodes say: budgets and selectors rely on them.
 
-    Who leads no more is labelled first, even if it does not answer: with one primary too many the budget would let one
-    be evicted, and a scaler would count a shard too many.
+    Who leads no more is labelled first, even if it does not answer, or has not heard of its successor: with one primary
+    too many the budget would let one be evicted, and a scaler would count a shard too many.
     """
     for shard in now.topology.shards:
         for member in sorted(shard.members, key=lambda m: m is shard.primary):
-            role = _role(shard, member)
+            role = _role(now, shard, member)
             if role is not None and member.pod.role_label != role:
                 message = f"{member.pod.name} is labelled {role}"
                 yield Do(LabelRole(member.pod.name, member.pod.uid, role), Reason.LABELLING_ROLE, message)
 
 
-def _role(shard: Shard, member: Member) -> Role | None:
+def _role(now: Situation, shard: Shard, member: Member) -> Role | None:
     if member is shard.primary:
         return Role.PRIMARY
-    if member.node is not None:
-        return Role.REPLICA if member.node.role is Role.REPLICA else None
-    succeeded = shard.primary is not None and member.pod.role_label == Role.PRIMARY
+    if member.node is not None and member.node.role is Role.REPLICA:
+        return Role.REPLICA
+    owns = member.node is not None and bool(now.topology.owners.get(member.node.node_id))
+    succeeded = shard.primary is not None and member.pod.role_label == Role.PRIMARY and not owns
     return Role.REPLICA if succeeded else None
 
 

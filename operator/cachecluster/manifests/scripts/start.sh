@@ -57,11 +57,24 @@ check_users() {
     done
 }
 
+# The mounted file is all shards'. Only who logs in as the user of this shard may copy its data: a replica that finds a
+# node of another shard at its primary's old address is turned away by it, and keeps what it has. Written only if it
+# differs: a volume without space need not stop a node from starting. Sets own.
+write_users() {
+    own=$REPLICATION_USER-$SHARD
+    users=$(awk -v user="$REPLICATION_USER" -v own="$own" '$2 == user { $2 = own } { print }' "$ACL/$1")
+    [ "$users" != "$(cat "$DATA/users.acl" 2>/dev/null)" ] || return 0
+    new=$DATA/users.acl.new
+    (umask 077 && echo "$users" >"$new" && mv "$new" "$DATA/users.acl") ||
+        refuse "$NO_USERS" "the file of users cannot be written to the volume"
+}
+
 serve() {
     check_users "$1"
     rm -rf "$WORK"
+    write_users "$1"
     bound_memory
-    exec valkey-server "$CONFIG/valkey.conf" --aclfile "$ACL/$1" \
+    exec valkey-server "$CONFIG/valkey.conf" --primaryuser "$own" \
         --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP" ${maxmemory:+--maxmemory "$maxmemory"}
 }
 

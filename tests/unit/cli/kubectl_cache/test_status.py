@@ -11,6 +11,7 @@ from cachecluster.cli.kubectl_cache.status import status
 from cachecluster.kube.api import Rejected
 from tests.unit.cli.kubectl_cache.shelf import Desk, Shelf, body_of, pods_of
 from tests.unit.domain.building import Cluster, blank, formed
+from tests.unit.domain.test_data_loss import WAIT, without
 
 HEALTHY = """\
 cart in shop: Valkey 8.1.1, 3 shards of 2 nodes, 6/6 ready
@@ -79,6 +80,17 @@ async def test_the_last_failover_is_told_with_what_it_meant() -> None:
     assert text.splitlines()[-2] == (
         "Last failover 3m ago: cart-0-0 took the place of cart-0-1 (PodGone, no writes for 140 ms)"
     )
+
+
+async def test_s2_lost_data_is_told_with_its_incident_and_the_command_that_gives_it_up() -> None:
+    cluster = without(formed(3, 1, **WAIT), 0)
+    body = body_of(cluster, ago=240)
+    lines = (await shown(Shelf(body, Pod=pods_of(cluster)))).splitlines()
+    incident = body["status"]["dataLoss"]["incident"]
+    assert lines[1].startswith(f"DataLoss: data loss {incident}: every copy of slots 0-5460 (cart-0) is gone")
+    assert lines[1].endswith(f"cachecluster.dev/approve-data-loss={incident} --overwrite")
+    assert f"Data loss {incident} found 4m ago: slots 0-5460 (cart-0); WaitingForApproval" in lines
+    assert "  DataLoss is True for 4m (DataLoss): as said above" in lines
 
 
 async def test_what_is_not_as_it_should_be_is_said_with_its_reason() -> None:
