@@ -356,5 +356,6 @@ class World(Site):
     def report(self, what: str) -> str:
         """A failure with what led to it."""
         tail = "\n".join(self.trace[-60:])
-        state = [line for name in self.leader for line in unconverged(self, self.leader[name].ref)]
+        there = [operator.ref for operator in self.leader.values() if self.exists(operator.ref)]
+        state = [line for ref in there for line in unconverged(self, ref)]
         return f"seed {self.seed}: {what}\nstate: {state}\n{tail}"

@@ -109,7 +109,7 @@ def data_loss_status(snap: Snapshot, topology: Topology, incident: Incident | No
     if told is None:
         return None
     if told.state.is_open:
-        return told.model_copy(update={"state": _ending(told, topology), "ended_at": _moment(snap)})
+        return told.model_copy(update={"state": _ending(told, topology), "ended_at": snap.moment})
     ended = datetime.fromisoformat(told.ended_at or told.since)
     return told if datetime.fromtimestamp(snap.now, UTC) - ended < SHOWN else None
 
@@ -179,7 +179,7 @@ def _new(
     slots = {s.shard: s.slots for s in standing}
     slots |= {name: slots.get(name, NO_SLOTS) | more for name, more in lost.items()}
     ordered = [LostSlots(s.name, slots[s.name]) for s in topology.shards if s.name in slots]
-    since = before.since if before is not None and standing else _moment(snap)
+    since = before.since if before is not None and standing else snap.moment
     facts = f"{snap.ref.uid} {snap.now!r} {before.id if before else ''} {ordered}"
     incident = Incident(hashlib.sha256(facts.encode()).hexdigest()[:INCIDENT_LENGTH], since, False, tuple(ordered))
     incident = replace(incident, given_up=_is_given_up(snap, incident))
@@ -206,7 +206,3 @@ def _settled(snap: Snapshot, topology: Topology, incident: Incident, lost: Mappi
 def _successor(shard: Shard, leaders: Mapping[int, Member]) -> NodeId | None:
     leader = shard.primary or leaders.get(shard.index)
     return leader.target.node_id if leader is not None else None
-
-
-def _moment(snap: Snapshot) -> str:
-    return datetime.fromtimestamp(snap.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

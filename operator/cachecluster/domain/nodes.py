@@ -154,6 +154,10 @@ class NodeView:
         """A primary that is open to applications."""
         return self.role is Role.PRIMARY and not self.quarantined
 
+    def keeps_up_with(self, primary: NodeId) -> bool:
+        """It follows that node, over a link that is up."""
+        return self.myself.primary_id == primary and self.link is not None and self.link.up
+
     @property
     def refuses_writes(self) -> bool:
         """A primary that answers writes with NOREPLICAS: it asks for one replica, and none keeps up with it."""

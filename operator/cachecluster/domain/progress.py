@@ -1,6 +1,6 @@
 """How far a resharding has come, in numbers that change at most every ten seconds, and what of it is news."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from cachecluster.api.status import Resharding
@@ -25,10 +25,9 @@ def resharding_status(snap: Snapshot, topology: Topology, keys_moved: int) -> Re
     if not left:
         return None
     if before is None or before.to != goal:
-        started = datetime.fromtimestamp(snap.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         origin = sum(s.primary is not None for s in topology.shards)
         numbers = {"slots": left, "slots_moved": 0, "keys_moved": keys_moved, "progress_percent": 0}
-        return Resharding.model_validate({"from": origin, "to": goal, "started_at": started, **numbers})
+        return Resharding.model_validate({"from": origin, "to": goal, "started_at": snap.moment, **numbers})
     elapsed = int(snap.now - datetime.fromisoformat(before.started_at).timestamp())
     if elapsed < before.elapsed_seconds + STEP_SECONDS:
         return before

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -255,6 +256,11 @@ class Snapshot:
     def desired_by_key(self) -> Mapping[ObjectKey, Manifest]:
         """``desired`` by kind and name."""
         return {ObjectKey(m["kind"], m["metadata"]["name"]): m for m in self.desired}
+
+    @property
+    def moment(self) -> str:
+        """``now`` as the API server writes times: RFC 3339, UTC, whole seconds."""
+        return datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def view(self, pod: str) -> NodeView | None:
         """The pod's node if it answered."""

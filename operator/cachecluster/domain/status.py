@@ -1,7 +1,6 @@
 """What to report, derived from what was seen, planned and done. Pure; times change only when a status does."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from cachecluster.api import names
@@ -314,13 +313,12 @@ def _previous(snap: Snapshot, kind: ConditionType) -> Manifest | None:
 def _condition(snap: Snapshot, judgement: Judgement) -> Condition:
     kind, status, reason, message = judgement
     before = _previous(snap, kind)
-    now = datetime.fromtimestamp(snap.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Condition(
         type=kind,
         status=status,
         reason=reason,
         message=message[:4000],
-        last_transition_time=before["lastTransitionTime"] if before and before["status"] == status else now,
+        last_transition_time=before["lastTransitionTime"] if before and before["status"] == status else snap.moment,
         observed_generation=snap.generation,
     )
 

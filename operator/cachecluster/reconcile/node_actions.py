@@ -322,7 +322,7 @@ async def switch_over(action: SwitchOver, context: Context) -> None:
         view = await client.view()
         if view.role is Role.PRIMARY:
             return
-        if view.myself.primary_id != action.source.node_id or view.link is None or not view.link.up:
+        if not view.keeps_up_with(action.source.node_id):
             raise Doubt(f"{action.destination.pod} is not in step with {action.source.pod}")
         await client.failover(FailoverKind.GRACEFUL)
         if await _until(lambda: _leader(client), 6.0) is None:

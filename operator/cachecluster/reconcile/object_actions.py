@@ -181,7 +181,7 @@ async def move_pod(action: MovePod, context: Context) -> None:
         leader, follower = await asyncio.gather(primary.view(), replica.view())
     if not (leader.leads and leader.myself.slots and leader.cluster_state_ok):
         raise Doubt(f"{action.primary.pod} does not serve any more")
-    if follower.myself.primary_id != leader.node_id or follower.link is None or not follower.link.up:
+    if not follower.keeps_up_with(leader.node_id):
         raise Doubt(f"{action.node.pod} is not in step with {action.primary.pod}")
     context.require_leadership()
     await context.deps.kube.delete(

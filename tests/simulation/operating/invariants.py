@@ -301,10 +301,13 @@ class Watch:
                 self.world.violate("S11", f"ConfigMap {name} goes although {key.kind} {key.name} needs it")
 
     def _deleting_pod(self, name: str) -> None:
-        """One that works: who hangs, or is on a machine that nobody hears of, is lost already."""
+        """One that works, of a cluster that stays: who hangs, or whose machine nobody hears of, is lost already."""
         kubelets = self.world.kubelets
         box = next((b for b in kubelets.sandboxes.values() if b.key.name == name and not b.going), None)
         if box is None or box.node is None or not box.ready or box.node.frozen:
+            return
+        owner = self.world.store.look(Key(names.KIND, box.key.namespace, self.world.cluster_of(box)))
+        if owner is None or "deletionTimestamp" in owner["metadata"]:
             return
         if box.host in kubelets.dark | kubelets.stranded:
             return
