@@ -35,7 +35,18 @@ def explain_pods(now: Situation) -> Iterator[Verdict]:
                 message = f"{member.pod.name} is not ready yet{catching_up(member.node)}"
                 yield Wait(Reason.WAITING_FOR_PODS, message, look_again(member.node, 1.0))
         if len(shard.members) < shard.expected:
-            yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: pods are being created", 1.0)
+            yield _missing(now, shard)
+
+
+def _missing(now: Situation, shard: Shard) -> Verdict:
+    """Pods that are on their way, or that nobody may create."""
+    refusal = now.snap.refused_pods.get(shard.name)
+    if refusal is None:
+        return Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: pods are being created", 1.0)
+    return Block(
+        Reason.OBJECT_REJECTED,
+        f"shard {shard.index}: Kubernetes may not create the missing pods of StatefulSet {shard.name}: {refusal}",
+    )
 
 
 def pod_problem(pod: Pod) -> Block | None:
