@@ -10,7 +10,7 @@ from cachecluster.domain.slots import NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import InvalidSpec, ObjectKey
 from cachecluster.domain.topology import observe
 from tests.unit.domain.building import Cluster, blank, formed, spec_of
-from tests.unit.domain.test_data_loss import FIRST, STORED, WAIT, Operator, given, without
+from tests.unit.domain.losing import FIRST, STORED, WAIT, Operator, given, without
 
 
 def anew(cluster: Cluster, shard: int) -> Cluster:
