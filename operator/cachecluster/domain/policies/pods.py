@@ -9,7 +9,7 @@ from cachecluster.domain.lost_hosts import is_lost
 from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import ContainerState, Pod
+from cachecluster.domain.snapshot import ContainerState, InvalidSpec, Pod
 from cachecluster.domain.syncing import catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 
@@ -85,6 +85,12 @@ def label_roles(now: Situation) -> Iterator[Verdict]:
             if role is not None and member.pod.role_label != role:
                 message = f"{member.pod.name} is labelled {role}"
                 yield Do(LabelRole(member.pod.name, member.pod.uid, role), Reason.LABELLING_ROLE, message)
+
+
+def label_roles_meanwhile(now: Situation) -> Iterator[Verdict]:
+    """While the spec is invalid, promotion goes on: a new primary must not be without its budget."""
+    if isinstance(now.snap.spec, InvalidSpec):
+        yield from label_roles(now)
 
 
 def _role(now: Situation, shard: Shard, member: Member) -> Role | None:
