@@ -290,10 +290,12 @@ def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId,
     claims: dict[NodeId, Peer] = {}
     for view in views:
         for peer in view.peers:
+            if not peer.slots:
+                continue
             known = claims.get(peer.node_id)
-            if peer.slots and (known is None or peer.config_epoch > known.config_epoch):
+            if known is None or peer.config_epoch > known.config_epoch:
                 claims[peer.node_id] = peer
-            elif known is not None and peer.config_epoch == known.config_epoch and peer.slots - known.slots:
+            elif peer.config_epoch == known.config_epoch and peer.slots != known.slots:
                 claims[peer.node_id] = replace(known, slots=known.slots | peer.slots)
     for view in views:
         if view.peers:
