@@ -107,7 +107,7 @@ def test_s10_primary_that_is_cut_off_with_clients_stops_before_another_leads(
     world.wait(20)
     assert box.node is not None
     assert box.node.me.primary
-    assert box.node in world.watch.fenced
+    assert box.node in world.watch.leading.fenced
     world.network.heal()
     running.recovers()
     assert not box.node.me.primary
