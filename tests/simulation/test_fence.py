@@ -107,7 +107,7 @@ def test_s10_primary_that_is_cut_off_with_clients_stops_before_another_leads(
     world.wait(20)
     assert box.node is not None
     assert box.node.me.primary
-    assert box.node in world.watch.fenced
+    assert box.node in world.watch.leading.fenced
     world.network.heal()
     running.recovers()
     assert not box.node.me.primary
@@ -176,6 +176,39 @@ def test_s1_who_is_cut_off_from_the_primary_alone_promotes_nobody(world: World) 
     assert not promotions(world)
     world.network.heal()
     running.recovers()
+
+
+def test_s10_who_was_replaced_and_has_not_heard_of_it_goes_on_refusing_writes(world: World) -> None:
+    """The operator reaches it again, and its successor does not; that neither takes a write is an invariant."""
+    running = Running(world, (1, 1))
+    box, (heir,) = world.primary(0), replicas(world)
+    world.cut_off(box)
+    until_replaced(world, box)
+    world.network.mend(OPERATOR, box.ip or "")
+    world.network.mend(box.ip or "", OPERATOR)
+    world.wait(30)
+    assert {box.key.name, heir.key.name} & asking(world) == {box.key.name}
+    world.network.heal()
+    running.recovers()
+
+
+@pytest.mark.parametrize("leader", ["the same operator", "another operator"])
+def test_s10_nor_does_it_take_writes_while_its_successor_cannot_be_asked(world: World, leader: str) -> None:
+    """The cut comes to run between the operator and the successor."""
+    running = Running(world, (1, 1))
+    box, (heir,) = world.primary(0), replicas(world)
+    world.cut_off(box)
+    until_replaced(world, box)
+    world.network.isolate(heir.ip or "", {OPERATOR})
+    world.network.mend(OPERATOR, box.ip or "")
+    world.network.mend(box.ip or "", OPERATOR)
+    if leader == "another operator":
+        world.kill_operator(running.ref)
+    world.wait(30)
+    assert box.key.name in asking(world)
+    world.network.heal()
+    running.recovers()
+    assert len(fences(world)) == 1
 
 
 def without_fence(world: World) -> None:

@@ -6,7 +6,7 @@ No trouble takes the last copy of anything from the cluster: what becomes of dat
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -38,8 +38,8 @@ class Scene:
     chance: Random
     over_at: float = 0.0
     """Loop time at which the last of them has ended."""
-    befallen: "list[Trouble]" = field(default_factory=list)
-    """All so far."""
+    parted_at: float | None = None
+    """Loop time at which the first trouble began that may cost acknowledged writes."""
 
     def boxes(self) -> "list[Sandbox]":
         """Pods whose engine runs."""
@@ -54,7 +54,8 @@ class Scene:
 
     def begin(self, trouble: "Trouble", seconds: float) -> None:
         """It lasts so long."""
-        self.befallen.append(trouble)
+        if trouble not in HARMLESS and self.parted_at is None:
+            self.parted_at = self.world.loop.time()
         end = trouble(self)
         if end is not None:
             self.over_at = max(self.over_at, self.world.loop.time() + seconds)
@@ -272,6 +273,11 @@ def set_hosts_clock(scene: Scene) -> End:
     return lambda: scene.world.set_clock(host, -seconds)
 
 
+def clocks(scene: Scene) -> End:
+    """The clock of a machine is set, or the operator's."""
+    return scene.chance.choice((set_hosts_clock, set_operators_clock))(scene)
+
+
 def _some_host(scene: Scene) -> str | None:
     """One that the cluster can do without, none being away."""
     world, box = scene.world, scene.victim()
@@ -302,17 +308,6 @@ def _cut(scene: Scene, pairs: list[tuple[str, str]], both_ways: bool) -> End:
     return end
 
 
-def acknowledged_writes_may_be_lost(scene: Scene) -> bool:
-    """Those that were acknowledged since the first trouble (docs/durability.md): a primary that is cut off is replaced
-    where a majority of primaries can vote, elsewhere only once its process is proven to have ended.
-    """
-    voters = scene.world.cluster(scene.ref)["spec"]["topology"]["shards"]
-    separated = any(trouble in SEPARATING for trouble in scene.befallen)
-    return separated and (voters >= MAJORITY_SHARDS or any(trouble in ENDING for trouble in scene.befallen))
-
-
-MAJORITY_SHARDS: Final = 3
-"""Without one of so many primaries the others are a majority."""
 HARMLESS: Final[tuple[Trouble, ...]] = (
     *(kill, kill, kill, kill, kill_operator, die_around_a_write, freeze_operator, two_operators, lose_api),
     *(hide, set_operators_clock, disturb_requests, disturb_bus, ask_for_failover, cordon),
@@ -321,5 +316,3 @@ SEPARATING: Final[tuple[Trouble, ...]] = (
     *(part_two, part_two, part_many, isolate, isolate, isolate),
     *(freeze, pause_machine, strand, power_off, set_hosts_clock),
 )
-ENDING: Final[frozenset[Trouble]] = frozenset({kill, freeze, pause_machine, power_off})
-"""After them a process has ended, or is ended because it hangs."""

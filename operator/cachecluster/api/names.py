@@ -53,7 +53,7 @@ ANNOTATION_RESTARTED: Final = f"{GROUP}/restarted-at"
 
 ANNOTATION_FENCE: Final = f"{GROUP}/fence"
 """On the pod of a primary: which process of it asks for a replica before it writes, and has not been told to do without
-since (``domain.fence``).
+since; and whether another has been told to lead in its place (``domain.fence``).
 """
 ANNOTATION_CLUSTER_UID: Final = f"{GROUP}/cluster-uid"
 """On a volume claim: the CacheCluster whose data it holds, told from an earlier one of the same name."""

@@ -267,6 +267,8 @@ class RaiseFence:
     """The replication history that it serves, by which its replicas know this very process."""
     record: str
     """What is written down."""
+    known: str = ""
+    """What was when this was decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +279,8 @@ class LowerFence:
     node: Target
     parameters: Parameters
     """Empty: it is only crossed out, and the node goes on asking for a replica."""
+    known: str = ""
+    """What is written down as this is decided."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ last report of a replica. Then that replica may lead, whatever has become of it 
 What is written down of it is on the pod of the primary: it must be true, for nobody can ask a primary that is lost.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from cachecluster.api.durability import MAX_LAG_SECONDS, DurabilityMode
@@ -30,6 +30,9 @@ FEW: Final = 2
 """Of so many primaries nobody can replace one by votes."""
 
 
+REPLACED: Final = "replaced"
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A primary has asked for a replica ever since this was written down."""
@@ -39,22 +42,42 @@ class Record:
     max_lag: int
     mode: DurabilityMode
     """Whose fence it is: the user's own stays up although no replica is left."""
+    replaced: bool = False
+    """A replica has been told to lead in its place, or was about to be: where that one cannot be asked, the fence stays
+    up, for two would take writes.
+    """
 
     def __str__(self) -> str:
-        return f"{self.history} {self.max_lag} {self.mode}"
+        return f"{self.history} {self.max_lag} {self.mode}{f' {REPLACED}' if self.replaced else ''}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """None for anything else, such as one that is not up yet."""
         words = text.split(" ")
-        if len(words) != 3 or not words[1].isdecimal() or words[2] not in set(DurabilityMode):
+        if len(words) < 3 or not words[1].isdecimal() or words[2] not in set(DurabilityMode):
             return None
-        return cls(words[0], int(words[1]), DurabilityMode(words[2]))
+        if words[3:] not in ([], [REPLACED]):
+            return None
+        return cls(words[0], int(words[1]), DurabilityMode(words[2]), len(words) > 3)
 
 
 def intention(record: str) -> str:
     """What is written down before a fence is raised: whoever crosses it out keeps it from being called raised."""
     return f"raising {record}"
+
+
+def replaced(record: str) -> str:
+    """What is written down before another is told to lead: whoever reaches the old primary later must not lower its
+    fence while he cannot ask the new one.
+    """
+    found = Record.parse(record)
+    return record if found is None else str(replace(found, replaced=True))
+
+
+def is_replaced(record: str) -> bool:
+    """Somebody may lead in its place."""
+    found = Record.parse(record)
+    return found is not None and found.replaced
 
 
 def matters(topology: Topology) -> bool:

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from cachecluster.api import names
 from cachecluster.api.reasons import FailoverCause
+from cachecluster.domain import fence
 from cachecluster.domain.access import differing
 from cachecluster.domain.actions import (
     AssignSlots,
@@ -29,7 +30,7 @@ from cachecluster.domain.nodes import NodeId, NodeView, ReplicaLink, Role
 from cachecluster.domain.plan import Promotion
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.engines.client import NodeClient, NodeError, NodeRefused
-from cachecluster.kube.api import KubeError, NotFound
+from cachecluster.kube.api import Conflict, KubeError, NotFound
 from cachecluster.manifests import acl
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.hosts import is_out_of_service
@@ -169,7 +170,7 @@ async def promote(action: Promote, context: Context) -> Promotion:
         await asyncio.gather(
             _check_is_lost(action.lost, context),
             _check_host_is_gone(action.lost.host, context),
-            _check_fence(action.lost, context),
+            _note_replaced(action.lost, context),
         )
         view = await client.view()
         if view.role is Role.PRIMARY:
@@ -221,8 +222,10 @@ async def _check_host_is_gone(name: str | None, context: Context) -> None:
         raise Doubt(f"Kubernetes node {name} is there")
 
 
-async def _check_fence(lost: Lost, context: Context) -> None:
-    """Raises Doubt if the fence of the old primary has been crossed out since."""
+async def _note_replaced(lost: Lost, context: Context) -> None:
+    """Write beside the old primary's fence that another is to lead, so that nobody lowers it who cannot ask that one.
+    Raises Doubt if it has been crossed out since.
+    """
     if not lost.fence:
         return
     try:
@@ -231,6 +234,15 @@ async def _check_fence(lost: Lost, context: Context) -> None:
         raise Doubt(f"{lost.pod} is gone, with what was written down of its fence") from e
     if pod["metadata"].get("annotations", {}).get(names.ANNOTATION_FENCE) != lost.fence:
         raise Doubt(f"the fence of {lost.pod} is not what it was")
+    meta = {n: pod["metadata"].get(n) for n in ("uid", "resourceVersion")}
+    note = {**meta, "annotations": {names.ANNOTATION_FENCE: fence.replaced(lost.fence)}}
+    context.require_leadership()
+    try:
+        await context.deps.kube.merge_patch(
+            "v1", "Pod", context.ref.namespace, pod["metadata"]["name"], {"metadata": note}
+        )
+    except Conflict as e:
+        raise Doubt(f"somebody has written on {lost.pod} meanwhile") from e
 
 
 async def _leader(client: NodeClient) -> NodeView | None:

@@ -115,12 +115,12 @@ class Network:
         """A packet and its answer can pass."""
         return self._passes(source, destination, port) and self._passes(destination, source, port)
 
-    def apart(self, one: str, other: str, seconds: float) -> bool:
+    def apart(self, one: str, other: str, seconds: float, port: Port = Port.CLIENT) -> bool:
         """They cannot talk to each other, or could not that many seconds ago."""
-        pairs = ((one, other, Port.CLIENT), (other, one, Port.CLIENT))
+        pairs = ((one, other, port), (other, one, port))
         healed = max(self._healed.get(pair, 0.0) for pair in pairs)
         healed = max(healed, self._rejoined.get(one, 0.0), self._rejoined.get(other, 0.0))
-        return not self.open(one, other) or self.clock.now() - healed < seconds
+        return not self.open(one, other, port) or self.clock.now() - healed < seconds
 
     def latency(self) -> float:
         """Seconds that a packet takes."""

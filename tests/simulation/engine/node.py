@@ -259,6 +259,13 @@ class Node:
         """SIGCONT."""
         self.frozen, self.thawed = False, self.network.clock.now()
 
+    def set_clock(self, ahead: float) -> None:
+        """Somebody sets the machine's clock: so far ahead of the true time, or behind it."""
+        now = self.network.clock.now()
+        latest = max(now, self.set_back_until) + self.ahead
+        self.ahead = ahead
+        self.set_back_until = latest - ahead if latest - ahead > now else 0.0
+
     def _cron(self) -> None:
         if self.alive:
             if not self.frozen:

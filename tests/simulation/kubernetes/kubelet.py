@@ -181,8 +181,7 @@ class Kubelets:
             if box.ip is not None:
                 self.network.ahead[box.ip] = self.ahead[host]
             if box.node is not None:
-                box.node.ahead = self.ahead[host]
-                box.node.set_back_until = self.clock.now() + max(0.0, -seconds)
+                box.node.set_clock(self.ahead[host])
 
     def _now(self, box: Sandbox) -> float:
         return self.clock.now() + self.ahead.get(box.host, 0.0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cachecluster.domain.slots import share
+from tests.simulation.engine.node import Node
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -41,18 +42,21 @@ class Writer:
         if self.stopped:
             return
         for slot in self.slots:
-            self._write(slot)
+            for node in self._whom(slot):
+                self._write(node, slot)
         self.world.clock.later(0.1 + 0.2 * self._chance.random(), self._tick)
 
-    def _write(self, slot: int) -> None:
-        """Ask some node; follow it to the owner, and from there to a node that is taking the slot over."""
+    def _whom(self, slot: int) -> list[Node]:
+        """Any node; where several take themselves for the owner, each of them has clients beside it."""
+        nodes = [n for n in self.world.watch.living(self.cluster) if not n.quarantined and not n.frozen]
+        claiming = [n for n in nodes if n.me.primary and slot in n.me.slots]
+        return claiming if len(claiming) > 1 else [self._chance.choice(nodes)] if nodes else []
+
+    def _write(self, node: Node, slot: int) -> None:
+        """Ask a node; follow it to the owner, and from there to a node that is taking the slot over."""
         history = self.world.history
         history.serial += 1
         token = f"t{history.serial}"
-        nodes = [n for n in self.world.watch.living(self.cluster) if not n.quarantined and not n.frozen]
-        if not nodes:
-            return
-        node = self._chance.choice(nodes)
         answer, asking = node.write(slot, token), False
         for redirect in ("MOVED", "ASK"):
             if answer is not None and answer.startswith(redirect):
@@ -66,6 +70,6 @@ class Writer:
             history.acked[token] = slot
             history.acked_at[token] = self.world.loop.time()
             if not asking:
-                self.world.watch.accepted(node, slot)
+                self.world.watch.leading.accepted(node, slot)
         else:
             self.refused[answer.split()[0]] = self.refused.get(answer.split()[0], 0) + 1

@@ -5,33 +5,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.api import names
 from cachecluster.api.spec import CacheClusterSpec, OnDataLoss
-from cachecluster.domain import durability
-from cachecluster.domain.actions import FailoverKind
 from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.records import FILE
 from cachecluster.domain.slots import SlotSet, union
-from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from cachecluster.engines.client import SlotState
-from tests.simulation.clock import EPOCH
-from tests.simulation.engine import replication
-from tests.simulation.engine.network import OPERATOR
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
 from tests.simulation.kubernetes.container import digest
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key, Object
+from tests.simulation.operating.leading import Leading
 
 if TYPE_CHECKING:
     from tests.simulation.operating.operator import Operator
     from tests.simulation.world import World
 
 PASS_BOUND_SECONDS: Final = 40.0
-BOTH_SECONDS: Final = 1.5 * NODE_TIMEOUT_SECONDS
-"""A primary that has been cut off finds out after so long at most, and serves no more: until then two may serve."""
-ALONE_SECONDS: Final = 5.0
-"""A primary that asks for a replica takes writes for so long at most after the last report of one."""
-GRACE_SECONDS: Final = 0.2
-"""A command may be on its way when a cut is undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +31,6 @@ class Loss:
     slot: int
     why: str
     at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """Who takes the writes of a slot, by which epoch and since when."""
-
-    node: Node
-    epoch: int
-    since: float
 
 
 class Watch:
@@ -66,9 +46,7 @@ class Watch:
         """Lost writes whose slots have been given out again since."""
         self.approved: set[tuple[str, int]] = set()
         """Incident and slot: what approvals have been used for."""
-        self.writing: dict[int, Writing] = {}
-        self.fenced: set[Node] = set()
-        """Primaries that were replaced while they lived and refused writes."""
+        self.leading = Leading(world)
         world.kubelets.on_node.append(self._started)
         world.statefulsets.on_replace.append(self._replacing)
         world.statefulsets.on_surplus.append(self._removing)
@@ -128,7 +106,7 @@ class Watch:
         """Before an engine carries out what the operator says."""
         match name:
             case "failover":
-                self._promoting(node, arguments[0])
+                self.leading.promoting(node, arguments[0])
             case "forget":
                 self._forgetting(node, arguments[0])
             case "add_slots":
@@ -141,51 +119,6 @@ class Watch:
                 self._setting_slots(node, *arguments)
             case "reset":
                 self._resetting(node)
-
-    def _promoting(self, node: Node, kind: FailoverKind) -> None:
-        primary_id = node.me.primary_id
-        if kind is FailoverKind.GRACEFUL or node.me.primary or primary_id is None:
-            return
-        holder = next((n for n in self.living(self.world.owner[node]) if n.node_id == primary_id), None)
-        if holder is not None and not holder.quarantined:
-            self._promoting_beside(holder, node, kind)
-        restarted_with_more = holder is not None and holder.quarantined and _tokens(holder) < _tokens(node)
-        if not node.repl.up and node.repl.down_since is None and not restarted_with_more:
-            self.world.violate("S10", f"{kind} on {node.ip}, which has never synced")
-
-    def _promoting_beside(self, holder: Node, node: Node, kind: FailoverKind) -> None:
-        """A primary that lives may only be replaced by the others' votes, or once it refuses writes by itself, and if
-        nobody here can hear it.
-        """
-        network = self.world.network
-        unheard = all(network.apart(place, holder.ip, GRACE_SECONDS) for place in (OPERATOR, node.ip))
-        refuses = replication.refuses(holder) and not holder.frozen
-        if refuses:
-            self.fenced.add(holder)
-        if (kind is FailoverKind.TAKEOVER and not refuses) or not unheard:
-            self.world.violate("S10", f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive")
-
-    def accepted(self, node: Node, slot: int) -> None:
-        """A primary has acknowledged a client's write of a slot of its own."""
-        now = self.world.loop.time()
-        newer = (n for n in self.living(self.world.owner[node]) if n.me.config_epoch > node.me.config_epoch)
-        if node in self.fenced and any(slot in n.me.slots for n in newer):
-            self.world.violate("S10", f"{node.ip} takes a write of slot {slot} although it was replaced, fenced")
-        self._copied(node, now)
-        before = self.writing.get(slot)
-        if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
-            self.writing[slot] = Writing(node, node.me.config_epoch, now)
-        elif node is not before.node and now - max(before.since, _awake_since(node) - EPOCH) > BOTH_SECONDS:
-            self.world.violate(
-                "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
-            )
-
-    def _copied(self, node: Node, now: float) -> None:
-        """Who asks for a replica takes no more writes soon after the last report of one (docs/durability.md)."""
-        asks, heard = int(node.parameters[durability.TO_WRITE]), node.repl.heard.values()
-        alone = node.now() - max(heard) if asks and heard else 0.0
-        if alone > ALONE_SECONDS and now - (_awake_since(node) - EPOCH) > ALONE_SECONDS:
-            self.world.violate("durability", f"{node.ip} takes writes {alone:.1f} s after a replica's last report")
 
     def _forgetting(self, node: Node, node_id: str) -> None:
         alive = next((n for n in self.living(self.world.owner[node]) if n.node_id == node_id), None)
@@ -350,11 +283,6 @@ class Watch:
             for text in texts:
                 if secret in text:
                     self.world.violate("S12", f"a password shows in {text[:80]}")
-
-
-def _awake_since(node: Node) -> float:
-    """The true time since which it can tell that it is cut off: before, it hung, or its clock had been set back."""
-    return max(node.thawed, node.set_back_until)
 
 
 def _tokens(node: Node) -> set[str]:

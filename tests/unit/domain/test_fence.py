@@ -19,9 +19,10 @@ from cachecluster.domain.actions import (
     SwitchOver,
 )
 from cachecluster.domain.loss import EXPIRY_SECONDS
-from cachecluster.domain.nodes import Ending, Unreachable
+from cachecluster.domain.nodes import Ending, Role, Unreachable
 from cachecluster.domain.plan import Plan
 from cachecluster.domain.planner import plan
+from cachecluster.domain.slots import ALL_SLOTS
 from cachecluster.domain.snapshot import InvalidSpec
 from tests.unit.domain.building import Cluster, formed
 from tests.unit.domain.deciding import of_type
@@ -140,6 +141,33 @@ class TestLowering:
         assert pods(plan(cluster.snapshot()), LowerFence) == ["cart-0-1"]
 
 
+class TestReplaced:
+    """A replica has been told to lead in its place."""
+
+    NOTE = fence.replaced(RECORD)
+
+    def test_s10_a_primary_that_has_not_heard_of_its_successor_goes_on_refusing_writes(self) -> None:
+        leading = {"role": Role.PRIMARY, "follows": None, "slots": ALL_SLOTS, "epoch": 5, "replica_lag": 0}
+        both = few().with_node(0, 1, **leading)
+        assert pods(plan(both.snapshot()), LowerFence) == []
+        assert pods(plan(both.with_node(0, 0, fence=self.NOTE).snapshot()), LowerFence) == []
+
+    def test_s10_nor_is_it_lowered_while_the_successor_cannot_be_asked(self) -> None:
+        alone = few().with_node(0, 0, fence=self.NOTE, replica_lag=None).with_node(0, 1, answers=False)
+        assert not pods(plan(alone.snapshot()), LowerFence)
+        assert not pods(plan(alone.with_node(0, 0, replica_lag=0).snapshot()), RaiseFence)
+        assert pods(plan(alone.with_node(0, 1, refuses=True).snapshot()), LowerFence)
+
+    def test_s10_who_was_not_promoted_after_all_follows_it(self) -> None:
+        back = few().with_node(0, 0, fence=self.NOTE)
+        assert pods(plan(back.snapshot()), RaiseFence) == ["cart-0-0"]
+        assert pods(plan(back.with_node(0, 0, replica_lag=None).snapshot()), LowerFence) == ["cart-0-0"]
+
+    def test_s10_its_fence_is_still_proof(self) -> None:
+        [promote] = of_type(lost().with_node(0, 0, fence=self.NOTE), Promote)
+        assert promote.lost.fence == self.NOTE
+
+
 class TestMode:
     def test_what_the_user_asked_for_is_written_down_and_never_lowered(self) -> None:
         raised = {fence.TIMEOUT: "15000", **dict(fence.RAISED)}
@@ -220,6 +248,9 @@ def test_what_is_written_down_reads_as_it_was() -> None:
     record = fence.Record("abc", 3, DurabilityMode.DEFAULT)
     assert fence.Record.parse(str(record)) == record
     assert fence.Record.parse(fence.intention(str(record))) is None
+    assert fence.Record.parse(fence.replaced(str(record))) == replace(record, replaced=True)
+    assert not fence.is_replaced(str(record))
+    assert fence.Record.parse(f"{record} else") is None
 
 
 def test_it_has_a_reason_of_its_own() -> None:

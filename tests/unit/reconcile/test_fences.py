@@ -56,7 +56,9 @@ class Stage:
         self.meddle(self)
 
     async def get(self, *_: str) -> dict[str, Any]:
-        return {"metadata": {"uid": PRIMARY.uid}, "status": {"podIP": PRIMARY.ip}}
+        annotations = {} if self.note is None else {names.ANNOTATION_FENCE: self.note}
+        meta = {"uid": PRIMARY.uid, "resourceVersion": str(self.version), "annotations": annotations}
+        return {"metadata": meta, "status": {"podIP": PRIMARY.ip}}
 
     async def merge_patch(self, _: str, __: str, ___: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         meta = patch["metadata"]
@@ -125,6 +127,25 @@ async def test_s10_what_is_not_seen_to_be_up_is_not_written_down(stage: Stage) -
     with pytest.raises(Exception, match=r"shows another value|not the primary any more"):
         await fences.raise_fence(RAISE, stage.context())
     assert fence.Record.parse(stage.note or "") is None
+
+
+@pytest.mark.parametrize("action", [RAISE, LOWER])
+async def test_s10_one_in_whose_place_another_has_been_told_to_lead_meanwhile_is_left_alone(
+    action: RaiseFence | LowerFence,
+) -> None:
+    stage = Stage(note=fence.replaced(RAISE.record))
+    with pytest.raises(Doubt, match="in place of"):
+        await _carry_out(action, stage)
+    assert not stage.done
+    await _carry_out(replace(action, known=stage.note or ""), stage)
+    assert stage.done
+
+
+async def _carry_out(action: RaiseFence | LowerFence, stage: Stage) -> None:
+    if isinstance(action, RaiseFence):
+        await fences.raise_fence(action, stage.context())
+    else:
+        await fences.lower_fence(action, stage.context())
 
 
 async def test_s10_who_leads_no_more_lowers_nothing() -> None:

@@ -15,7 +15,7 @@ from cachecluster.domain.loss import Lost
 from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.domain.plan import Promotion
 from cachecluster.engines.client import NobodyListens, NodeClient, NodeUnreachable
-from cachecluster.kube.api import NotFound
+from cachecluster.kube.api import Conflict, NotFound
 from cachecluster.manifests import Passwords
 from cachecluster.reconcile import node_actions
 from cachecluster.reconcile.context import Context, Doubt
@@ -76,6 +76,8 @@ class Stage:
     """Of the lost one's Kubernetes node; None: it is gone."""
     fence: str | None = None
     """What is written down on the lost one's pod; None: that is gone."""
+    written_on: bool = False
+    """Somebody else writes on that pod at the same time."""
 
     async def get(self, _: str, kind: str, *args: str) -> dict[str, Any]:
         if kind == "Node":
@@ -85,9 +87,17 @@ class Stage:
         if args[-1] == LOSS.pod:
             if self.fence is None:
                 raise NotFound("no such pod")
-            return {"metadata": {"annotations": {names.ANNOTATION_FENCE: self.fence}}}
+            meta = {"name": LOSS.pod, "uid": "uid", "resourceVersion": "1"}
+            return {"metadata": {**meta, "annotations": {names.ANNOTATION_FENCE: self.fence}}}
         going = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if self.deleting else {}
         return {"metadata": {"uid": HEIR.uid, **going}, "status": {"podIP": HEIR.ip}}
+
+    async def merge_patch(self, *args: Any) -> dict[str, Any]:
+        if self.written_on:
+            raise Conflict("the object has been modified")
+        assert args[-1]["metadata"]["resourceVersion"] == "1"
+        self.fence = args[-1]["metadata"]["annotations"][names.ANNOTATION_FENCE]
+        return {}
 
     @asynccontextmanager
     async def connect(self, ip: str, password: str) -> AsyncIterator[NodeClient]:
@@ -211,6 +221,14 @@ async def test_s10_the_heir_of_a_fenced_primary_is_promoted_beside_it(link: dict
     stage = Stage(Heir(view(**link)), former=NodeUnreachable("no"), fence=FENCED.fence)
     await stage.promote(replace(PROMOTE, kind=FailoverKind.TAKEOVER, lost=FENCED))
     assert stage.heir.told == [FailoverKind.TAKEOVER]
+    assert stage.fence == "h 3 Default replaced"
+
+
+async def test_s10_not_without_a_note_for_whoever_reaches_the_fenced_primary_later() -> None:
+    stage = Stage(Heir(view(down_seconds=9)), former=NodeUnreachable("no"), fence=FENCED.fence, written_on=True)
+    with pytest.raises(Doubt, match="meanwhile"):
+        await stage.promote(replace(PROMOTE, lost=FENCED))
+    assert not stage.heir.told
 
 
 @pytest.mark.parametrize("fence", [None, "raising h 3 Default", "h 10 Default"])

@@ -18,6 +18,7 @@ from cachecluster.domain.actions import (
     SwitchOver,
 )
 from cachecluster.domain.listing import listed
+from cachecluster.domain.nodes import Unreachable
 from cachecluster.domain.plan import Do, Verdict
 from cachecluster.domain.policies.pods import is_schedulable
 from cachecluster.domain.policies.rollout import is_going
@@ -34,10 +35,27 @@ def write_without_replicas(now: Situation) -> Iterator[Verdict]:
         primary = shard.primary
         if primary is None or primary.node is None or not primary.usable or fence.is_lowered(primary.node):
             continue
+        if _may_be_replaced(shard, primary):
+            continue
         late = not fence.is_heard(primary.node, fence.LATE_SECONDS - 1)
         if _mode(now, primary) is DurabilityMode.DEFAULT and (late or primary.node.refuses_writes):
             message = f"no replica reports to {primary.pod.name} any more: it accepts writes without one"
-            yield Do(LowerFence(primary.target, fence.LOWERED), Reason.FENCING, message)
+            yield Do(LowerFence(primary.target, fence.LOWERED, primary.pod.fence), Reason.FENCING, message)
+
+
+def _may_be_replaced(shard: Shard, member: Member) -> bool:
+    """Somebody has told a replica to lead in its place, and who of them does so cannot be asked: two would take writes
+    if this one was told to go on alone.
+    """
+    if not (_takes_itself_for_primary(member) and fence.is_replaced(member.pod.fence)):
+        return False
+    return len(shard.members) < shard.expected or not all(m is member or _leads_not(m) for m in shard.members)
+
+
+def _leads_not(member: Member) -> bool:
+    if member.node is not None:
+        return not member.node.leads or member.node.blank
+    return member.pod.never_ran or (isinstance(member.view, Unreachable) and member.view.refused)
 
 
 def _mode(now: Situation, primary: Member) -> DurabilityMode | None:
@@ -80,12 +98,12 @@ def _lowered_for(now: Situation, step: Do) -> Iterator[Do]:
     if shard is None or shard.primary is None or shard.primary.node is None:
         return
     primary, default = shard.primary, now.spec.durability_mode is DurabilityMode.DEFAULT
-    if not default or fence.is_lowered(shard.primary.node) or not primary.usable:
+    if not default or fence.is_lowered(shard.primary.node) or not primary.usable or _may_be_replaced(shard, primary):
         return
     staying = [m for m in _lasting(now, shard) if not _goes_with(step, m)]
     if not staying or isinstance(step.action, SwitchOver):
         message = f"{primary.pod.name} accepts writes without a replica while its shard changes"
-        yield Do(LowerFence(primary.target, fence.LOWERED), Reason.FENCING, message)
+        yield Do(LowerFence(primary.target, fence.LOWERED, primary.pod.fence), Reason.FENCING, message)
 
 
 def _goes_with(step: Do, member: Member) -> bool:
@@ -114,13 +132,17 @@ def _settle(now: Situation, busy: set[int]) -> Iterator[Do]:
     """Each node as it should be while nothing happens to its shard."""
     for shard in now.topology.shards:
         for member in shard.members:
-            if member.node is None or not member.usable:
+            if member.node is None or not member.usable or _may_be_replaced(shard, member):
                 continue
             if member is shard.primary and fence.matters(now.topology):
                 if shard.index not in busy:
                     yield from _primary(now, shard, member)
-            else:
+            elif member is shard.primary or not _takes_itself_for_primary(member):
                 yield from _bystander(now, member)
+
+
+def _takes_itself_for_primary(member: Member) -> bool:
+    return member.node is not None and member.node.leads and bool(member.node.myself.slots)
 
 
 def _primary(now: Situation, shard: Shard, member: Member) -> Iterator[Do]:
@@ -133,16 +155,20 @@ def _primary(now: Situation, shard: Shard, member: Member) -> Iterator[Do]:
         yield from _bystander(now, member)
     elif lasting and fence.is_heard(view) and not (fence.is_raised(view) and member.pod.fence == record):
         message = f"{member.pod.name} stops accepting writes if no replica reports to it"
-        yield Do(RaiseFence(member.target, view.replication_id, record), Reason.FENCING, message)
+        action = RaiseFence(member.target, view.replication_id, record, member.pod.fence)
+        yield Do(action, Reason.FENCING, message)
 
 
 def _bystander(now: Situation, member: Member) -> Iterator[Do]:
-    """Who does not lead, or can be replaced by votes, asks for nobody: it would refuse writes once it leads."""
+    """Who does not lead, or can be replaced by votes, asks for nobody: it would refuse writes once it leads. One that
+    has been replaced and has not heard of that must go on refusing them.
+    """
     default = now.spec.durability_mode is DurabilityMode.DEFAULT
     if member.node is None or not (member.pod.fence or (default and not fence.is_lowered(member.node))):
         return
     message = f"{member.pod.name} accepts writes without a replica" if default else f"{member.pod.name} has no fence"
-    yield Do(LowerFence(member.target, fence.LOWERED if default else ()), Reason.FENCING, message)
+    action = LowerFence(member.target, fence.LOWERED if default else (), member.pod.fence)
+    yield Do(action, Reason.FENCING, message)
 
 
 def _patience(now: Situation) -> Iterator[Do]:
