@@ -24,6 +24,8 @@ from tests.simulation.operating.operator import Operator, Recorder
 from tests.simulation.site import Site
 
 NAMESPACE = "shop"
+EXIT_SECONDS = 2.0
+"""So long after it goes on, a process that has lost the lead has exited."""
 
 
 class _Lines(logging.Handler):
@@ -223,6 +225,7 @@ class World(Site):
         old = self.leader[ref.name]
         old.way.freeze(self.loop.time() + seconds)
         self.note(f"op{old.number} freezes for {seconds} s")
+        self.clock.later(seconds + EXIT_SECONDS, old.end)
         self.start_operator(ref)
 
     def have_two_leaders(self, ref: ClusterRef, seconds: float) -> None:

@@ -134,8 +134,8 @@ class Leading:
 
 
 def _awake_since(node: Node) -> float:
-    """The true time since which it can tell that it is cut off: before, it hung, or its clock had been set back."""
-    return max(node.thawed, node.set_back_until)
+    """The true time since which it can tell that it is cut off: before, it hung, or its clock was set."""
+    return max(node.thawed, node.set_back_until, node.clock_set)
 
 
 def _tells_again(node: Node) -> float:
