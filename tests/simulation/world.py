@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -203,6 +204,7 @@ class World(Site):
         faults = self.faults if self.crashes < 25 else replace(self.faults, crash=0.0)
         operator = Operator(self, ref, self.incarnations, faults)
         operator.way.before_command = self.watch.command
+        operator.way.sending = partial(self.watch.leading.sending, operator)
         operator.way.api_down = self.api_down
         if self.crashes == 0:
             operator.way.die_at = self.crash_at
