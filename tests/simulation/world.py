@@ -22,11 +22,9 @@ from tests.simulation.operating.convergence import converged, unconverged
 from tests.simulation.operating.faults import NO_FAULTS, Faults, Killed
 from tests.simulation.operating.invariants import Watch
 from tests.simulation.operating.operator import Operator, Recorder
-from tests.simulation.site import Site
+from tests.simulation.site import EXIT_SECONDS, Site
 
 NAMESPACE = "shop"
-EXIT_SECONDS = 2.0
-"""So long after it goes on, a process that has lost the lead has exited."""
 
 
 class _Lines(logging.Handler):
