@@ -77,6 +77,10 @@ class Counting:
         async with CONNECTOR.connect(ip, password) as client:
             yield cast("NodeClient", _Watched(client, self))
 
+    async def has_machine(self, ip: str, seconds: float) -> bool:
+        """As the real one does."""
+        return await CONNECTOR.has_machine(ip, seconds)
+
 
 class _Watched:
     def __init__(self, client: NodeClient, counting: Counting) -> None:

@@ -55,6 +55,10 @@ class Horizon:
         async with CONNECTOR.connect(ip, password) as client:
             yield client
 
+    async def has_machine(self, ip: str, seconds: float) -> bool:
+        """NodeConnector."""
+        return ip not in self.hidden and await CONNECTOR.has_machine(ip, seconds)
+
     async def watch(self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]) -> Watched:
         """NodeWatcher."""
         if ip in self.hidden:

@@ -13,6 +13,8 @@ from tests.simulation.kubernetes.volumes import Resizer
 
 NOT_READY_SECONDS = 50.0
 """Until a machine that does not report is marked (node-monitor-grace-period)."""
+EXIT_SECONDS = 2.0
+"""So long after it goes on, a process that has lost the lead has exited."""
 
 
 class Site:

@@ -62,7 +62,7 @@ def test_s12_a_new_operator_gives_running_nodes_the_rights_that_it_needs(world: 
     assert rights(world)[: len(wanted)] == wanted
     assert pods.items() <= running.pods().items(), "a pod was restarted for it"
     assert any(reason == "SettingRights" for _, reason, _ in world.recorder.events)
-    world.watch.secrets()
+    world.watch.secrets.look()
     world.check()
 
 

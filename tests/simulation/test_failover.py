@@ -256,6 +256,7 @@ def test_s10_a_primary_that_is_cut_off_is_replaced_and_does_not_serve_on_for_lon
     assert box.node is not None
     assert box.node.me.primary
     assert not box.node.state_ok
+    assert world.watch.leading.beside, "clients beside it have written for a while"
     world.network.heal()
     running.recovers()
 

@@ -34,7 +34,7 @@ class Running:
         self.world.wait(2)
         assert len(self.world.history.acked) > before
         self.world.assert_writes_kept(self.ref)
-        self.world.watch.secrets()
+        self.world.watch.secrets.look()
         self.world.check()
 
     def pods(self) -> dict[str, str]:

@@ -108,6 +108,7 @@ def test_s10_primary_that_is_cut_off_with_clients_stops_before_another_leads(
     assert box.node is not None
     assert box.node.me.primary
     assert box.node in world.watch.leading.fenced
+    assert not world.watch.leading.beside
     world.network.heal()
     running.recovers()
     assert not box.node.me.primary

@@ -25,7 +25,7 @@ def test_any_schedule_of_crashes_and_losses_forms_one_cluster(seeds: Seeds) -> N
             world.wait(chance.choice((2.0, 5.0, 12.0)))
             world.calm()
             world.converge(ref, LONGEST_SECONDS)
-            world.watch.secrets()
+            world.watch.secrets.look()
             world.check()
 
 

@@ -35,3 +35,21 @@ def test_s10_leader_frozen_in_a_promotion_changes_nothing_when_it_thaws(shape: t
         assert not late, late
         assert world.primary(0).key != box.key
         assert not world.watch.losses
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_leader_frozen_in_a_pass_does_not_write_over_the_status_when_it_thaws(moment: int) -> None:
+    with World(moment) as world:
+        running = Running(world)
+        stuck = world.leader["cart"]
+        world.wake_all()
+        world.wait(0.004 * (1 + moment))
+        world.replace_stuck_leader(running.ref, seconds=5.0)
+        replica = next(b for b in world.boxes("cart") if b.node is not None and not b.node.me.primary)
+        world.cut_off(replica)
+        world.wait(4.9)
+        written = sum(f"op{stuck.number} status" in line for line in world.trace)
+        world.wait(4)
+        assert sum(f"op{stuck.number} status" in line for line in world.trace) == written
+        world.network.heal()
+        running.recovers()

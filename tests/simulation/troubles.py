@@ -14,6 +14,7 @@ from cachecluster.domain.snapshot import ClusterRef
 from tests.simulation import events
 from tests.simulation.engine.network import BOTH, OPERATOR, QUIET, Noise, Port
 from tests.simulation.operating.faults import Faults
+from tests.simulation.site import EXIT_SECONDS
 
 if TYPE_CHECKING:
     from tests.simulation.kubernetes.kubelet import Sandbox
@@ -108,7 +109,9 @@ def die_around_a_write(scene: Scene) -> None:
 
 def freeze_operator(scene: Scene) -> None:
     """The leader's machine stands still, another takes over; the old one wakes up with a request still to send."""
-    scene.world.replace_stuck_leader(scene.ref, scene.chance.uniform(0.01, 20.0))
+    seconds = scene.chance.uniform(0.01, 20.0)
+    scene.world.replace_stuck_leader(scene.ref, seconds)
+    scene.over_at = max(scene.over_at, scene.world.loop.time() + seconds + EXIT_SECONDS)
 
 
 def two_operators(scene: Scene) -> None:

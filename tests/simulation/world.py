@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from tests.simulation.operating.convergence import converged, unconverged
 from tests.simulation.operating.faults import NO_FAULTS, Faults, Killed
 from tests.simulation.operating.invariants import Watch
 from tests.simulation.operating.operator import Operator, Recorder
-from tests.simulation.site import Site
+from tests.simulation.site import EXIT_SECONDS, Site
 
 NAMESPACE = "shop"
 
@@ -201,6 +202,7 @@ class World(Site):
         faults = self.faults if self.crashes < 25 else replace(self.faults, crash=0.0)
         operator = Operator(self, ref, self.incarnations, faults)
         operator.way.before_command = self.watch.command
+        operator.way.sending = partial(self.watch.leading.sending, operator)
         operator.way.api_down = self.api_down
         if self.crashes == 0:
             operator.way.die_at = self.crash_at
@@ -223,6 +225,7 @@ class World(Site):
         old = self.leader[ref.name]
         old.way.freeze(self.loop.time() + seconds)
         self.note(f"op{old.number} freezes for {seconds} s")
+        self.clock.later(seconds + EXIT_SECONDS, old.end)
         self.start_operator(ref)
 
     def have_two_leaders(self, ref: ClusterRef, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cachecluster.domain.loss import QUIET_SECONDS
 from cachecluster.domain.nodes import NodeId, NodeView, ReplicaLink
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.topology import Member, Shard, Topology
@@ -28,6 +29,21 @@ def best_heir(topology: Topology, shard: Shard, lost: NodeId, is_over: Callable[
     if len(histories) > 1:  # offsets of different histories say nothing about each other
         return None
     return max(candidates, key=lambda m: (m.node.offset if m.node else 0, -m.pod.ordinal), default=None)
+
+
+def strangers(shard: Shard, heir: NodeId, lost: NodeId) -> list[Member]:
+    """Other replicas of the lost primary that have asked the heir in vain: they would not follow it, and would go on
+    reporting to the old primary, should that come back.
+    """
+    siblings = [m for m in shard.replicas if m.node is not None and m.node.myself.primary_id == lost]
+    return [m for m in siblings if m.target.node_id != heir and m.node is not None and not _hears(m.node, heir)]
+
+
+def _hears(view: NodeView, other: NodeId) -> bool:
+    row = view.peer(other)
+    if row is None or row.suspected or row.pong_age is None:
+        return False
+    return not row.asked or row.pong_age < QUIET_SECONDS
 
 
 def has_strayed(topology: Topology, shard: Shard, replica: NodeView) -> bool:

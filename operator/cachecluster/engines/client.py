@@ -192,6 +192,10 @@ class NodeConnector(Protocol):
         """Connect to the cache port of ``ip`` within a bounded time; raises NodeError."""
         ...
 
+    async def has_machine(self, ip: str, seconds: float) -> bool:
+        """Whether anything answers at the cache port within so long: be it a kernel, for a process that hangs."""
+        ...
+
 
 class Watched(Protocol):
     """A connection on which next to nothing is said; its end is the news."""

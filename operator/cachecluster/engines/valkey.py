@@ -70,6 +70,18 @@ class ValkeyConnector:
         finally:
             await _drop(connection)
 
+    async def has_machine(self, ip: str, seconds: float) -> bool:
+        """See NodeConnector."""
+        try:
+            async with asyncio.timeout(seconds):
+                _, writer = await asyncio.open_connection(ip, names.CACHE_PORT)
+        except ConnectionRefusedError:
+            return True
+        except (OSError, TimeoutError):
+            return False
+        writer.transport.abort()
+        return True
+
     async def watch(
         self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]
     ) -> idle.IdleConnection:

@@ -169,6 +169,7 @@ async def promote(action: Promote, context: Context) -> Promotion:
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node, stays=True) as client:
         await asyncio.gather(
             _check_is_lost(action.lost, context),
+            _check_machine_is_lost(action.lost, context),
             _check_host_is_gone(action.lost.host, context),
             _note_replaced(action.lost, context),
         )
@@ -208,6 +209,14 @@ async def _check_is_lost(lost: Lost, context: Context) -> None:
         return
     if found == lost.node_id:
         raise Doubt(f"the node at {lost.address} answers again")
+
+
+async def _check_machine_is_lost(lost: Lost, context: Context) -> None:
+    """Raises Doubt if the machine of a fenced primary answers, although its process does not: one that hangs goes by an
+    old count of its replicas when it goes on.
+    """
+    if lost.fence and lost.address and await context.deps.nodes.has_machine(lost.address, LAST_LOOK_SECONDS):
+        raise Doubt(f"the machine at {lost.address} answers again")
 
 
 async def _check_host_is_gone(name: str | None, context: Context) -> None:

@@ -25,7 +25,7 @@ from cachecluster.reconcile.context import Context
 from cachecluster.reconcile.dependencies import Dependencies, Memory
 from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.events import EventType
-from cachecluster.reconcile.executor import execute
+from cachecluster.reconcile.executor import NotLeader, execute
 from cachecluster.reconcile.gather import Reading, gather
 from cachecluster.reconcile.together import Interrupted, unless
 
@@ -71,6 +71,8 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector
     outcomes = await execute(plan, Context(ref, deps, reading.passwords), detector.alarm)
     memory.chronicle = memory.chronicle.after(snap, observe(snap), outcomes, deps.now() - deps.clock())
     _remember_refusals(outcomes, memory, deps.now())
+    if not deps.leader():  # it may have stood still, and knows what is true no more
+        raise NotLeader
     await _announce(snap, plan, outcomes, deps, memory)
     if snap.finalizer_visible:
         memory.keys_moved += sum(o.keys_moved for o in outcomes)

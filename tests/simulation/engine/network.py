@@ -1,5 +1,6 @@
 """Who can reach whom, and how long a packet takes."""
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,7 +56,8 @@ class Network:
         self.noise = QUIET
         self.ahead: dict[str, float] = {}
         """Seconds by which the clock at an address goes ahead of the true time."""
-        self._cuts: set[tuple[str, str, Port]] = set()
+        self._cuts: Counter[tuple[str, str, Port]] = Counter()
+        """How many times each way is cut: what comes to an end undoes its own cut alone."""
         self._dark: set[str] = set()
         """Addresses of machines without power."""
         self._stranded: set[str] = set()
@@ -69,7 +71,7 @@ class Network:
 
     def cut(self, source: str, destination: str, ports: Collection[Port] = BOTH) -> None:
         """Packets from ``source`` to ``destination`` vanish; the other direction is left alone."""
-        self._cuts |= {(source, destination, port) for port in ports}
+        self._cuts.update((source, destination, port) for port in ports)
 
     def isolate(self, place: str, others: set[str], ports: Collection[Port] = BOTH) -> None:
         """Cut ``place`` off from ``others``, both ways."""
@@ -80,13 +82,15 @@ class Network:
     def mend(self, source: str, destination: str, ports: Collection[Port] = BOTH) -> None:
         """Undo one cut."""
         for port in ports:
-            if (source, destination, port) in self._cuts:
-                self._cuts.remove((source, destination, port))
-                self._healed[source, destination, port] = self.clock.now()
+            way = source, destination, port
+            if self._cuts[way] > 1:
+                self._cuts[way] -= 1
+            elif self._cuts.pop(way, 0):
+                self._healed[way] = self.clock.now()
 
     def heal(self) -> None:
         """Undo all cuts."""
-        for source, destination, port in sorted(self._cuts):
+        for source, destination, port in sorted(self._cuts.elements()):
             self.mend(source, destination, (port,))
 
     def darken(self, place: str) -> None:

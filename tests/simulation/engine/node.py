@@ -121,6 +121,8 @@ class Node:
         """When it last went on, by the true time."""
         self.set_back_until = 0.0
         """The true time until which it lives through seconds again, its clock having been set back."""
+        self.clock_set = 0.0
+        """The true time at which its clock was last set."""
         self.operator_sessions = 0
         """Connections of the operator's user that are older than this have been killed."""
         conf = self.disk.nodes_conf
@@ -263,7 +265,7 @@ class Node:
         """Somebody sets the machine's clock: so far ahead of the true time, or behind it."""
         now = self.network.clock.now()
         latest = max(now, self.set_back_until) + self.ahead
-        self.ahead = ahead
+        self.ahead, self.clock_set = ahead, now
         self.set_back_until = latest - ahead if latest - ahead > now else 0.0
 
     def _cron(self) -> None:

@@ -260,6 +260,14 @@ class Connector:
         """Connect and log in."""
         yield Client(self._network, await self._reach(ip, password), self._interference)
 
+    async def has_machine(self, ip: str, seconds: float) -> bool:
+        """A kernel answers for a process that hangs; where no process is, it says so."""
+        if not self._network.open(OPERATOR, ip):
+            await self._interference.time_out(seconds)
+            return False
+        await self._interference.connect(ip)
+        return True
+
     async def watch(self, ip: str, password: str, node_id: NodeId, ended: Callable[[Ending], None]) -> Idle:
         """Connect, log in, and ask who is there."""
         node = await self._reach(ip, password)

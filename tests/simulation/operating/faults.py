@@ -63,6 +63,7 @@ class Interference:
         self.api_down = False
         self.on_death: Callable[[], None] = lambda: None
         self.before_command: Callable[[Node, str, tuple[Any, ...]], None] = lambda *_: None
+        self.sending: Callable[[str, tuple[Any, ...]], None] = lambda *_: None
         self.trace: Callable[[str], None] = lambda _: None
 
     def _alive(self) -> None:
@@ -126,6 +127,7 @@ class Interference:
         self, node: "Node", name: str, arguments: tuple[Any, ...], carry_out: Callable[[], None]
     ) -> None:
         """A command to a node."""
+        self.sending(name, arguments)
         self.trace(f"{node.ip} {node.node_id[:6]} {name} {' '.join(str(a)[:48] for a in arguments)}")
         await self._write(carry_out, lambda: NodeUnreachable(f"{node.ip}: connection reset"))
 

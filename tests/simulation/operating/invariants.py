@@ -11,10 +11,11 @@ from cachecluster.domain.slots import SlotSet, union
 from cachecluster.engines.client import SlotState
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
-from tests.simulation.kubernetes.container import digest
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key, Object
 from tests.simulation.operating.leading import Leading
+from tests.simulation.operating.secrets import Secrets
+from tests.simulation.operating.wishes import Wishes
 
 if TYPE_CHECKING:
     from tests.simulation.operating.operator import Operator
@@ -47,6 +48,8 @@ class Watch:
         self.approved: set[tuple[str, int]] = set()
         """Incident and slot: what approvals have been used for."""
         self.leading = Leading(world)
+        self.secrets = Secrets(world)
+        self.wishes = Wishes(world)
         world.kubelets.on_node.append(self._started)
         world.statefulsets.on_replace.append(self._replacing)
         world.statefulsets.on_surplus.append(self._removing)
@@ -195,6 +198,7 @@ class Watch:
     def _replacing(self, sts: Object, pod: Object) -> None:
         """The StatefulSet controller takes a pod because the operator has lowered the partition."""
         self.replaced.add(pod["metadata"]["uid"])
+        self.wishes.replacing(pod)
         box = self.world.kubelets.sandboxes.get(pod["metadata"]["uid"])
         node = box.node if box is not None else None
         cluster = pod["metadata"]["labels"][names.LABEL_CLUSTER]
@@ -270,19 +274,7 @@ class Watch:
         """A pass has ended."""
         if seconds > PASS_BOUND_SECONDS:
             self.world.violate("S13", f"a pass took {seconds:.0f} s")
-
-    def secrets(self) -> None:
-        """S12: no password, nor a hash of one, in anything that people or other programs see."""
-        texts = [f"event {r}: {m}" for _, r, m in self.world.recorder.events]
-        texts += [f"log: {line}" for line in self.world.logged]
-        texts += [f"trace: {line}" for line in self.world.trace]
-        for key, body in self.world.store.bodies():
-            if key.kind != "Secret":
-                texts.append(f"{key.kind} {key.name}: {body}")
-        for secret in (form for password in self.world.passwords for form in (password, digest(password))):
-            for text in texts:
-                if secret in text:
-                    self.world.violate("S12", f"a password shows in {text[:80]}")
+        self.secrets.look()
 
 
 def _tokens(node: Node) -> set[str]:

@@ -1,7 +1,7 @@
 """Who may lead, and who takes writes: rule S10 on the true state of the simulated world."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachecluster.domain import durability
 from cachecluster.domain.actions import FailoverKind
@@ -12,6 +12,7 @@ from tests.simulation.engine.network import OPERATOR, Port
 from tests.simulation.engine.node import Node
 
 if TYPE_CHECKING:
+    from tests.simulation.operating.operator import Operator
     from tests.simulation.world import World
 
 BOTH_SECONDS: Final = 1.5 * NODE_TIMEOUT_SECONDS
@@ -46,6 +47,12 @@ class Leading:
         """Writes that a primary took although another one had taken its slots over."""
         self._writing: dict[int, Writing] = {}
 
+    def sending(self, operator: "Operator", name: str, arguments: tuple[Any, ...]) -> None:
+        """An operator is about to send a command. Who has lost the lead promotes nobody."""
+        graceful = FailoverKind.GRACEFUL in arguments
+        if name == "failover" and not graceful and not operator.leads() and not operator.way.dead:
+            self.world.violate("leadership", f"op{operator.number} promotes and does not lead")
+
     # -- promotions ------------------------------------------------------------------------------------------------
 
     def promoting(self, node: Node, kind: FailoverKind) -> None:
@@ -65,7 +72,10 @@ class Leading:
         of others who cannot either, or once it refuses writes by itself.
         """
         what = f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive"
-        if not all(self.world.network.apart(place, holder.ip, GRACE_SECONDS) for place in (OPERATOR, node.ip)):
+        apart = self.world.network.apart
+        stood_still = holder.frozen or self.world.clock.now() - holder.thawed < COUNT_SECONDS
+        unheard = stood_still or apart(node.ip, holder.ip, GRACE_SECONDS)
+        if not unheard or not apart(OPERATOR, holder.ip, GRACE_SECONDS):
             self.world.violate("S10", f"{what} and can be heard")
         elif self._has_stopped(holder):
             self.fenced.add(holder)
@@ -134,8 +144,8 @@ class Leading:
 
 
 def _awake_since(node: Node) -> float:
-    """The true time since which it can tell that it is cut off: before, it hung, or its clock had been set back."""
-    return max(node.thawed, node.set_back_until)
+    """The true time since which it can tell that it is cut off: before, it hung, or its clock was set."""
+    return max(node.thawed, node.set_back_until, node.clock_set)
 
 
 def _tells_again(node: Node) -> float:

@@ -59,7 +59,7 @@ class Operator:
             generate_password=world.new_password,
             operator_namespace=world.operator_namespace,
             events=world.recorder,
-            leader=self._leads,
+            leader=self.leads,
             watcher=connector,
             clock=world.loop.time,
         )
@@ -75,7 +75,8 @@ class Operator:
         self.stop: asyncio.Future[Any] = world.loop.create_future()
         self.task = world.loop.create_task(self._live())
 
-    def _leads(self) -> bool:
+    def leads(self) -> bool:
+        """As it sees it."""
         leads = self.world.leader.get(self.ref.name) is self or self.world.loop.time() < self.leads_until
         return leads and not self.way.dead
 

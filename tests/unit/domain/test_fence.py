@@ -217,6 +217,11 @@ class TestExpiry:
         assert not of_type(cluster, Promote)
         assert of_type(cluster.with_node(0, 2, refuses=True), Promote)
 
+    def test_s10_an_heir_must_be_heard_by_those_that_would_follow_it(self) -> None:
+        """They would go on reporting to the old primary, should that come back."""
+        assert not of_type(lost(1, 2).with_node(0, 1, pong_age=3), Promote)
+        assert of_type(lost(1, 2).with_node(0, 1, pong_age=1), Promote)
+
     def test_s10_a_replica_that_has_never_been_in_step_has_never_reported(self) -> None:
         [promote] = of_type(lost(1, 2).with_node(0, 1, up=False, down_seconds=-1, last_io=None), Promote)
         assert promote.node.pod == "cart-0-2"

@@ -20,6 +20,7 @@ from cachecluster.manifests import Passwords
 from cachecluster.reconcile import node_actions
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.dependencies import Dependencies
+from cachecluster.reconcile.node_actions import LAST_LOOK_SECONDS
 from tests.unit.domain.building import REF, formed
 
 HEIR = Target("cart-0-1", "uid-cart-0-1", "10.0.0.1", NodeId("id-0-1-0"), 0)
@@ -76,6 +77,8 @@ class Stage:
     """Of the lost one's Kubernetes node; None: it is gone."""
     fence: str | None = None
     """What is written down on the lost one's pod; None: that is gone."""
+    hung: bool = False
+    """The machine of the lost one answers, its process does not."""
     written_on: bool = False
     """Somebody else writes on that pod at the same time."""
 
@@ -109,6 +112,10 @@ class Stage:
         if isinstance(self.former, Exception):
             raise self.former
         yield cast("NodeClient", self.former)
+
+    async def has_machine(self, ip: str, seconds: float) -> bool:
+        assert (ip, seconds) == (LOSS.address, LAST_LOOK_SECONDS)
+        return self.hung
 
     async def promote(self, action: Promote = PROMOTE) -> Promotion:
         deps = Dependencies(
@@ -222,6 +229,13 @@ async def test_s10_the_heir_of_a_fenced_primary_is_promoted_beside_it(link: dict
     await stage.promote(replace(PROMOTE, kind=FailoverKind.TAKEOVER, lost=FENCED))
     assert stage.heir.told == [FailoverKind.TAKEOVER]
     assert stage.fence == "h 3 Default replaced"
+
+
+async def test_s10_not_beside_a_process_that_hangs_on_a_machine_that_answers_again() -> None:
+    stage = Stage(Heir(view(down_seconds=9)), former=NodeUnreachable("no"), fence=FENCED.fence, hung=True)
+    with pytest.raises(Doubt, match="answers again"):
+        await stage.promote(replace(PROMOTE, lost=FENCED))
+    assert not stage.heir.told
 
 
 async def test_s10_not_without_a_note_for_whoever_reaches_the_fenced_primary_later() -> None:

@@ -6,7 +6,8 @@ from typing import Final
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import FailoverKind, Promote
 from cachecluster.domain.death import loss_of
-from cachecluster.domain.heirs import best_heir
+from cachecluster.domain.heirs import best_heir, strangers
+from cachecluster.domain.listing import listed
 from cachecluster.domain.loss import Lost, quiet_seconds
 from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
@@ -42,6 +43,11 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
     if heir is None:
         message = f"shard {shard.index}: {lost.why}, and no replica that answers has completed a sync with it"
         return Block(Reason.NO_SYNCED_REPLICA, message)
+    deaf = strangers(shard, heir.target.node_id, lost.node_id) if lost.fence else []
+    if deaf:
+        cut = f"{listed([m.pod.name for m in deaf])} and {heir.pod.name} do not hear each other"
+        message = f"shard {shard.index}: {lost.why}, but {cut}: who does not follow would report to it if it comes back"
+        return Wait(Reason.NODE_UNREACHABLE, message, 0.5)
     kind = _kind(now, heir, lost)
     if kind is None:
         message = (
