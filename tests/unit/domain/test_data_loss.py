@@ -173,3 +173,18 @@ def test_s2_who_comes_back_from_before_all_was_lost_is_let_in_only_if_it_takes_n
     shard = observe(snap).shards[0]
     assert shard.primary is not None
     assert shard.primary.pod.name == "cart-0-0"
+
+
+def test_older_data_is_neither_served_nor_dropped_and_somebody_is_told() -> None:
+    """A replica was cut off while its primary was replaced; then the successor is lost with all that it had."""
+    lost = without(formed(3, 2), 0).with_node(
+        0, 2, keys=10, role=Role.REPLICA, follows="id-before", up=False, down_seconds=90, generation=0
+    )
+    [block] = [b for b in plan(lost.snapshot()).blocks if b.reason is Reason.NO_SYNCED_REPLICA]
+    assert "cart-0-2 followed an earlier one" in block.message
+    assert not given(plan(lost.snapshot()))
+    unheard = plan(lost.with_node(0, 1, answers=False).snapshot())
+    assert not [b for b in unheard.blocks if b.reason is Reason.NO_SYNCED_REPLICA]
+    assert any("Waiting for all of its pods" in w.message for w in unheard.waits)
+    followed = replace(lost, ghosts=(gone("id-before", share(3)[0]),))
+    assert not any("followed an earlier one" in b.message for b in plan(followed.snapshot()).blocks)
