@@ -44,10 +44,11 @@ def test_s11_absent_image_stops_at_the_first_pod_and_the_way_back_works(
         assert len(stuck) == 1, f"more than one pod was touched: {stuck}"
         assert is_true(cart.read(), "Ready"), "one bad pod took the cluster down"
 
-        # Somebody kills a pod that the roll has not reached: it comes back as it was.
+        # A primary is lost that the roll has not reached: its replica leads, and its pod comes back as it was.
         shard = 2 if not any(name.startswith("cart-2-") for name in stuck) else 1
-        victim = cart.replica_of(shard)
-        kube.delete("Pod", cart.namespace, victim.name)
+        victim, heir = cart.primary_of(shard), cart.replica_of(shard)
+        kube.delete("Pod", cart.namespace, victim.name, grace_seconds=0)
+        cart.until("its replica leads", lambda: cart.primary_of(shard).name == heir.name)
         cart.until("the killed pod runs again", lambda: runs_again(kube, cart, victim.name, victim.uid))
         assert {m.name: m.revision for m in cart.members()}[victim.name] == revisions[victim.name]
         assert image_of(kube, cart, victim.name) != ABSENT

@@ -83,7 +83,7 @@ def test_s2_shard_that_lost_every_pod_is_whole_again_and_says_what_was_lost(kube
     cart.apply(small_spec(shards=3, replicas=1))
     cart.until_whole()
     before = cart.uids()
-    lose(kube, cart, shard=0)
+    lose(kube, cart, shard=0, statefulset=True)
     cart.until_whole()
     assert is_true(cart.read(), "DataLoss"), cart.read()["status"]["conditions"]
     assert cart.read()["status"]["dataLoss"]["state"] == "StartedEmpty"
@@ -100,8 +100,8 @@ def test_s2_shard_that_lost_every_pod_waits_for_approval_and_the_next_loss_for_a
     cart.until_whole()
     shopper = client.start(kube, installation.image, here, cart.name)
     incidents: list[str] = []
-    for _ in range(2):
-        lose(kube, cart, shard=0)
+    for statefulset in (False, True):
+        lose(kube, cart, shard=0, statefulset=statefulset)
         loss = cart.until("the loss waits", lambda: waiting_loss(cart, incidents), 180)
         incidents.append(loss["incident"])
         command = f"cachecluster.dev/approve-data-loss={loss['incident']} --overwrite"
@@ -137,9 +137,11 @@ def test_foreign_object_of_the_same_name_is_left_alone(kube: Kube, here: str) ->
     assert condition(cart.read(), "Stalled")["status"] == "False"
 
 
-def lose(kube: Kube, cart: Cluster, *, shard: int) -> None:
-    """All pods of a shard go at once. Its StatefulSet stays: what it has served is written there (ADR 0002)."""
+def lose(kube: Kube, cart: Cluster, *, shard: int, statefulset: bool) -> None:
+    """All pods of a shard go at once; on request with the StatefulSet, which tells what it has served (ADR 0002)."""
     victims = {(name, seen) for name, seen in cart.uids().items() if name.startswith(f"cart-{shard}-")}
+    if statefulset:
+        kube.delete("StatefulSet", cart.namespace, f"cart-{shard}")
     for name, _ in victims:
         kube.delete("Pod", cart.namespace, name, grace_seconds=0)
     cart.until("the shard's pods are gone", lambda: not victims & cart.uids().items(), 120)

@@ -4,7 +4,7 @@ import pytest
 
 from e2e.client import Client
 from e2e.cluster import Cluster
-from e2e.kube import Kube
+from e2e.kube import Kube, Obj, condition, is_true
 from e2e.platform import Faults
 from e2e.recorder import Recorder
 
@@ -50,3 +50,35 @@ def test_deleted_replica_pod_is_replaced(kube: Kube, cart: Cluster, recorder: Re
     recorder.history.assert_nothing_lost()
     assert recorder.history.failed == 0, f"writes failed although no primary was touched: {recorder.history}"
     assert cart.primary_of(2) == primary
+
+
+def test_promotion_waits_neither_for_a_new_pod_nor_for_a_valid_spec(
+    kube: Kube, cart: Cluster, recorder: Recorder
+) -> None:
+    victim, heir = cart.primary_of(0), cart.replica_of(0)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": cart.namespace}}
+    with recorder.writing():
+        kube.create({**quota, "spec": {"hard": {"pods": "1"}}})  # whoever goes now does not come back
+        cart.until("the quota is in force", lambda: in_force(kube.get("ResourceQuota", cart.namespace, "few")))
+        cart.edit({"parameters": {"no-such-parameter": "1"}})
+        cart.until_condition("Stalled", "True", "InvalidSpec")
+        kube.delete("Pod", cart.namespace, victim.name, grace_seconds=0)
+        cart.until("the replica leads", lambda: cart.primary_of(0).name == heir.name)
+        cart.until_condition("Ready")
+        assert condition(cart.read(), "Stalled")["reason"] == "InvalidSpec", "the spec has not stayed in the way"
+        assert victim.name not in cart.uids(), "the pod has come back"
+
+        cart.edit({"parameters": None})
+        refused = cart.until_condition("Stalled", "True", "ObjectRejected")
+        assert f'pods "{victim.name}" is forbidden: exceeded quota: few' in refused["message"]
+        assert is_true(cart.read(), "Ready")
+        kube.delete("ResourceQuota", cart.namespace, "few")
+        cart.until_whole()
+    recorder.history.assert_nothing_lost()
+    newest = cart.read()["status"]["failovers"][0]
+    assert (newest["shard"], newest["from"], newest["to"]) == ("cart-0", victim.name, heir.name)
+
+
+def in_force(quota: Obj) -> bool:
+    """The API server has counted what there is, and refuses what is more than the quota allows."""
+    return bool(quota.get("status", {}).get("hard"))

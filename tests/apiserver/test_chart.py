@@ -189,6 +189,7 @@ def test_rights_reach_no_further_than_their_scope(scope: Scope) -> None:
             ("patch", "", "pods/resize"),
             ("patch", "", "persistentvolumeclaims"),
             ("create", "", "events"),
+            ("list", "", "events"),
             ("watch", names.GROUP, names.PLURAL),
             ("patch", names.GROUP, f"{names.PLURAL}/status"),
         ):

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from cachecluster.api import names
+from cachecluster.domain.loss import EXPIRY_SECONDS
 from tests.simulation.engine.network import OPERATOR
 from tests.simulation.site import NOT_READY_SECONDS
-from tests.simulation.test_failover import promotions
+from tests.simulation.test_failover import promotions, told
 from tests.simulation.test_faults import PERSISTENT, Running
 from tests.simulation.test_lost_hosts import deletions, replica, until_left
 from tests.simulation.world import World
@@ -24,7 +25,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 def test_s10_a_primary_that_has_restarted_once_is_not_proven_dead_by_a_clock(
     world: World, seconds: float, whose: str
 ) -> None:
-    """Its container has once ended, and how long ago it started again is asked of two clocks."""
+    """Its container has once ended, and how long ago it started again is asked of two clocks. Only its fence, which is
+    counted by one, lets another lead in its place.
+    """
     running = Running(world, (1, 1), persistence=PERSISTENT["AppendOnly"])
     box = world.primary(0)
     if whose == "host":
@@ -39,9 +42,13 @@ def test_s10_a_primary_that_has_restarted_once_is_not_proven_dead_by_a_clock(
     if whose == "operator":
         world.set_operators_clock(seconds)
     other = next(b for b in world.boxes("cart") if b is not box)
+    world.partitioned = True
     world.network.isolate(box.ip or "", {OPERATOR, other.ip or ""})
-    world.wait(90)
+    world.wait(EXPIRY_SECONDS - 2)
     assert promotions(world) == before
+    world.wait(90)
+    assert len(promotions(world)) == len(before) + 1
+    assert "FenceExpired" in {f["cause"] for f in told(world, running.ref)}
     world.network.heal()
     running.recovers()
 

@@ -47,6 +47,13 @@ def delete(world: World, *shards: int) -> None:
         world.store.delete(box.key)
 
 
+def tear_down(world: World, *shards: int) -> None:
+    """Their StatefulSets are deleted, and with them what is noted there, and all their pods at once."""
+    for shard in shards:
+        world.store.delete(Key("StatefulSet", NAMESPACE, f"cart-{shard}"))
+    delete(world, *shards)
+
+
 def take_volumes(world: World, *shards: int) -> dict[str, Disk]:
     """All their pods are deleted and get new volumes; the old ones, by pod."""
     taken = {box.key.name: box.disk for box in members(world, *shards)}
@@ -80,6 +87,7 @@ Loss = Callable[..., Any]
 LOSSES: Final[dict[str, tuple[Loss, dict[str, Any]]]] = {
     "killed": (kill, WAIT),
     "deleted": (delete, WAIT),
+    "torn down": (tear_down, WAIT),
     "volumes": (destroy_volumes, STORED),
 }
 
@@ -180,6 +188,28 @@ def test_s2_a_cluster_that_lost_everything_waits_for_approval(world: World, how:
     approve(running)
     running.recovers(120)
     assert told(running)["state"] == "StartedEmpty"
+
+
+@pytest.mark.parametrize("shards", [(0,), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("mode", [None, "AppendOnly"])
+def test_s2_statefulsets_that_go_with_their_pods_while_no_operator_looks(
+    world: World, shards: tuple[int, ...], mode: str | None
+) -> None:
+    """Without volumes that is a loss, and with them it is none."""
+    world.kubelets.reuse_addresses = False
+    running = Running(world, **(STORED if mode else WAIT))
+    world.stop_operators()
+    tear_down(world, *shards)
+    world.wait(20)
+    world.start_operator(running.ref)
+    if mode is None:
+        world.until(lambda: len(told(running).get("shards", ())) == len(shards), "all of it is told", 60)
+        world.wait(20)
+        assert told(running)["state"] == "WaitingForApproval"
+        approve(running)
+    running.recovers(120)
+    assert bool(events(world)) is (mode is None)
+    assert bool(world.watch.losses) is (mode is None)
 
 
 def test_s2_another_shard_that_is_lost_meanwhile_is_not_covered_by_the_approval(world: World) -> None:

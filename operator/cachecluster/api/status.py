@@ -77,7 +77,9 @@ class ShardStatus(Report):
     """One shard as last observed."""
 
     name: str = Field(description="Name of the shard and of its StatefulSet, for example cart-0.")
-    slots: str = Field(description="Hash slots that the shard serves, for example 0-5460; empty: none.")
+    slots: str = Field(
+        description="Hash slots that the shard serves, or was the last to serve, for example 0-5460; empty: none."
+    )
     primary: PrimaryStatus | None = Field(default=None, description="The shard's primary; absent while there is none.")
     replicas: list[ReplicaStatus] = Field(
         default_factory=list, description="The shard's replicas.", json_schema_extra=_list_map("pod")

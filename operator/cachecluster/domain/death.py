@@ -8,7 +8,7 @@ from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.fence import Record
 from cachecluster.domain.loss import Lost, ended_together, has_expired, has_fallen_silent
 from cachecluster.domain.lost_hosts import word_on
-from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, Unreachable
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, ReplicaLink, Unreachable
 from cachecluster.domain.snapshot import ContainerState, Pod, Snapshot
 from cachecluster.domain.topology import Member, Shard, Topology
 
@@ -43,7 +43,7 @@ def _host_gone(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequ
     lost = snap.lost.get(owner)
     pods = [m.pod for m in topology.members if m.node is None and m.pod.ip in addresses]
     name = lost.host if lost is not None else next((p.host for p in pods), None)
-    if name is None or not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+    if name is None or not all(has_fallen_silent(link) for link in _linked(replicas)):
         return None
     word = word_on(snap, name)
     if word is None:
@@ -116,7 +116,7 @@ def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequen
     view = snap.views.get(lost.pod)
     if isinstance(view, Unreachable) and view.refused:  # the machine is back, and without it
         return None
-    if not all(r.link is not None and has_fallen_silent(r.link) for r in replicas):
+    if not all(has_fallen_silent(link) for link in _linked(replicas)):
         return None
     rows = [row for v in _views(topology) if (row := v.peer(owner)) is not None]
     if not all(_unheard(row, lost.seconds) for row in rows):
@@ -191,7 +191,7 @@ def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequenc
     if container.started_at is None:
         return None
     running_for = snap.now - container.started_at
-    links_down = min((r.link.down_seconds or 0 for r in replicas if r.link is not None), default=0)
+    links_down = min((link.down_seconds or 0 for link in _linked(replicas)), default=0)
     # whole seconds on both sides: one second of rounding each; a link that outlived the start proves nothing
     listens = not isinstance(member.view, Unreachable) or not member.view.refused
     if not listens and links_down >= max(running_for - 2, 1) and container.restarts > 0:
@@ -203,12 +203,17 @@ def _vanished(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Seque
     """No pod has the primary's address any more; every kubelet reports, so none runs it unseen."""
     if not topology.all_known or not all(h.ready for h in snap.hosts.values()):
         return None
-    if any(r.link is None or (r.link.down_seconds or 0) < SILENCE_SECONDS for r in replicas):
+    if any((link.down_seconds or 0) < SILENCE_SECONDS for link in _linked(replicas)):
         return None
     if not all((p := v.peer(owner)) is None or p.suspected or not p.connected for v in _views(topology)):
         return None
     why = "the pod of its primary is gone, every Kubernetes node reports, and no member has heard of it"
     return Lost(owner, FailoverCause.POD_GONE, why)
+
+
+def _linked(replicas: Sequence[NodeView]) -> list[ReplicaLink]:
+    """Links that have been up, or come up now. One that never was tells nothing of when the primary fell silent."""
+    return [r.link for r in replicas if r.link is not None and (r.link.ever_synced or r.link.sync_in_progress)]
 
 
 def _addresses(topology: Topology, owner: NodeId) -> set[str]:

@@ -35,6 +35,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *safety.POLICIES,
     *failover.POLICIES,
     *fence.POLICIES,
+    pods.label_roles_meanwhile,
     safety.stop_on_invalid_spec,
     *infrastructure.POLICIES,
     *access.POLICIES,

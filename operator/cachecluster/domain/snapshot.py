@@ -241,6 +241,8 @@ class Snapshot:
     """What the API server has lately refused: pod uid, and hash of the resources."""
     resizing_since: Mapping[str, float] = field(default_factory=dict)
     """Unix seconds, by uid of each pod whose kubelet is not done with a resize."""
+    refused_pods: Mapping[str, str] = field(default_factory=dict)
+    """What keeps the missing pods of a StatefulSet from being created, by its name, in the API server's words."""
     storage_classes: Mapping[str, Expansion] = field(default_factory=dict)
     """Those of claims that are to grow, by name."""
     slot_bytes: Mapping[int, int] = field(default_factory=dict)

@@ -32,7 +32,8 @@ from cachecluster.domain.policies import access, storage
 from cachecluster.domain.policies.configuration import REFUSED_ADVICE
 from cachecluster.domain.progress import resharding_before, resharding_status
 from cachecluster.domain.requests import handled_failover
-from cachecluster.domain.slots import NO_SLOTS
+from cachecluster.domain.served import slots_told
+from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, Snapshot
 from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe, weakness
 from cachecluster.domain.volumes import growing, size_text
@@ -331,14 +332,23 @@ def _endpoints(snap: Snapshot) -> Endpoints:
 def _shards(snap: Snapshot, topology: Topology, resharding: Resharding | None) -> list[ShardStatus]:
     """The shards. While slots move, theirs are written together with the progress, not for every few that arrive."""
     shards = [_shard(topology, s) for s in topology.shards]
+    shards += _vanished(snap, shards)
     if resharding is None or resharding != resharding_before(snap):
         return shards
     written = {s["name"]: s.get("slots", "") for s in snap.status.get("shards", ())}
     return [s.model_copy(update={"slots": written.get(s.name, s.slots)}) for s in shards]
 
 
+def _vanished(snap: Snapshot, shards: Sequence[ShardStatus]) -> list[ShardStatus]:
+    """Shards that are gone, with slots that nobody else has: that there was data is not forgotten (S2)."""
+    rows = {s.name: s.slots for s in shards}
+    known = union(SlotSet.parse(slots) for slots in rows.values())
+    left = {name: slots - known for name, slots in slots_told(snap).items() if name not in rows}
+    return [ShardStatus(name=name, slots=str(slots)) for name, slots in left.items() if slots]
+
+
 def _shard(topology: Topology, shard: Shard) -> ShardStatus:
-    slots = NO_SLOTS
+    slots = shard.formed
     for member in shard.members:
         if member.node is not None:
             slots |= topology.owners.get(member.node.node_id, NO_SLOTS)

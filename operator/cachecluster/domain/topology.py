@@ -10,7 +10,8 @@ from cachecluster.api import names
 from cachecluster.domain.actions import Target
 from cachecluster.domain.layout import layout_of
 from cachecluster.domain.nodes import NodeId, NodeView, Peer, Role, Unreachable
-from cachecluster.domain.records import formed_slots, last_history
+from cachecluster.domain.records import last_history
+from cachecluster.domain.served import slots_served_before
 from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share, union
 from cachecluster.domain.snapshot import Pod, Snapshot
 
@@ -196,14 +197,14 @@ def observe(snap: Snapshot) -> Topology:
     owners, epochs = _owners(snap, outsiders)
     layout = layout_of(snap)
     planned = dict(zip(layout.wanted, share(len(layout.wanted)), strict=True)) if layout.wanted else {}
-    annotated = {index: _formed(snap, names.shard_name(snap.ref.name, index)) for index in layout.members}
-    recorded = union(annotated.values())
     everybody = _members_by_shard(snap, layout.zone_key)
     serving = {
         index: union(owners.get(m.node.node_id, NO_SLOTS) for m in members if m.node is not None)
         for index, members in everybody.items()
     }
     served, contested = union(serving.values()), _in_several(serving.values())
+    before = slots_served_before(snap, layout, planned, serving.values())
+    ever_served = union(before.values())
     shards = []
     for index, expected in layout.members.items():
         name = names.shard_name(snap.ref.name, index)
@@ -211,8 +212,8 @@ def observe(snap: Snapshot) -> Topology:
         owning = [m for m in members if m.serving and m.node is not None and owners.get(m.node.node_id)]
         primary = max(owning, key=lambda m: len(owners[m.target.node_id]), default=None)
         elsewhere = (served - serving.get(index, NO_SLOTS)) | contested
-        formed = annotated[index] - elsewhere
-        slots = formed | (planned.get(index, NO_SLOTS) - recorded)
+        formed = before[index] - elsewhere
+        slots = formed | (planned.get(index, NO_SLOTS) - ever_served)
         shard = Shard(
             index=index,
             name=name,
@@ -258,10 +259,6 @@ def _zone(snap: Snapshot, pod: Pod, key: str) -> str | None:
     return host.labels.get(key) if host else None
 
 
-def _formed(snap: Snapshot, shard: str) -> SlotSet:
-    return SlotSet.parse(formed_slots(snap.children, shard))
-
-
 def _outsiders(snap: Snapshot) -> frozenset[NodeId]:
     """Nodes whom nobody knows, and whose tables give slots that somebody they do not know serves to others, by an epoch
     that is no older. Introduced, they would have it drop those.
@@ -294,10 +291,12 @@ def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId,
     claims: dict[NodeId, Peer] = {}
     for view in views:
         for peer in view.peers:
+            if not peer.slots:
+                continue
             known = claims.get(peer.node_id)
-            if peer.slots and (known is None or peer.config_epoch > known.config_epoch):
+            if known is None or peer.config_epoch > known.config_epoch:
                 claims[peer.node_id] = peer
-            elif known is not None and peer.config_epoch == known.config_epoch and peer.slots - known.slots:
+            elif peer.config_epoch == known.config_epoch and peer.slots != known.slots:
                 claims[peer.node_id] = replace(known, slots=known.slots | peer.slots)
     for view in views:
         if view.peers:

@@ -40,7 +40,13 @@ class KubeApi(Protocol):
         ...
 
     async def list(
-        self, api_version: str, kind: str, namespace: str | None, label_selector: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        label_selector: str = "",
+        *,
+        field_selector: str = "",
     ) -> Sequence[dict[str, Any]]:
         """Read all matching objects, each with apiVersion and kind; None: all namespaces or cluster-scoped."""
         ...

@@ -106,12 +106,20 @@ class KubeClient:
         return await self._call(_Request("get", "GET", resource(api_version, kind), namespace, name))
 
     async def list(
-        self, api_version: str, kind: str, namespace: str | None, label_selector: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        label_selector: str = "",
+        *,
+        field_selector: str = "",
     ) -> Sequence[dict[str, Any]]:
         """See KubeApi. All pages are of one moment; if the server forgets it meanwhile (410), reading starts again."""
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {name: selector for name, selector in selectors.items() if selector}
         for _ in range(_RESTARTS):
             try:
-                return await self._pages(resource(api_version, kind), namespace, label_selector)
+                return await self._pages(resource(api_version, kind), namespace, query)
             except errors.Expired:
                 continue
         raise Unavailable(f"list {kind}: expired {_RESTARTS} times while it was being read")
@@ -191,9 +199,11 @@ class KubeClient:
         except NotFound:
             return
 
-    async def _pages(self, found: Resource, namespace: str | None, label_selector: str) -> Sequence[dict[str, Any]]:
+    async def _pages(
+        self, found: Resource, namespace: str | None, selectors: Mapping[str, str]
+    ) -> Sequence[dict[str, Any]]:
         items: list[dict[str, Any]] = []
-        query = {"limit": str(PAGE)} | ({"labelSelector": label_selector} if label_selector else {})
+        query = {"limit": str(PAGE), **selectors}
         while True:
             page = await self._call(_Request("list", "GET", found, namespace, None, None, query))
             items += ({"apiVersion": found.api_version, "kind": found.kind} | item for item in page.get("items") or ())

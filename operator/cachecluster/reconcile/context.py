@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from cachecluster.api import names
 from cachecluster.domain.actions import Target
-from cachecluster.domain.snapshot import ClusterRef
+from cachecluster.domain.snapshot import ClusterRef, Manifest
 from cachecluster.engines.client import NodeClient
-from cachecluster.kube.api import NotFound
+from cachecluster.kube.api import Conflict, NotFound
 from cachecluster.manifests import Passwords
 from cachecluster.reconcile.dependencies import Dependencies
 
@@ -55,6 +55,25 @@ class Context:
                 raise Doubt(f"{target.pod} has become another node")
             self.require_leadership()
             yield client
+
+    async def delete_pod(self, seen: Manifest, grace_seconds: int | None = None) -> None:
+        """Delete the pod as it was read for the last time, with its own grace or another; raises Doubt if it has
+        changed since, or if this process may not act any more.
+        """
+        meta = seen["metadata"]
+        self.require_leadership()
+        try:
+            await self.deps.kube.delete(
+                "v1",
+                "Pod",
+                self.ref.namespace,
+                meta["name"],
+                uid=meta["uid"],
+                resource_version=meta["resourceVersion"],
+                grace_seconds=grace_seconds,
+            )
+        except Conflict as e:
+            raise Doubt(f"{meta['name']} has changed since it was read") from e
 
     def require_leadership(self) -> None:
         """Raises Doubt unless this process may still act."""

@@ -44,6 +44,8 @@ class Memory:
     """By pod uid; by the clock that nobody sets, as all that decides something."""
     foreign_since: dict[str, float] = field(default_factory=dict)
     """By node id."""
+    short_since: float | None = None
+    """Some StatefulSet has had fewer pods than it should; by the same clock as silence."""
     taken_over: set[str] = field(default_factory=set)
     """uids of the pods on whose nodes a predecessor's connections have been ended."""
     keys_moved: int = 0

@@ -36,6 +36,7 @@ from cachecluster.manifests import Facts, Passwords, acl, build
 from cachecluster.reconcile.dependencies import Memory, Senses
 from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.pods import parse_pod
+from cachecluster.reconcile.refused_pods import refused_pods
 from cachecluster.reconcile.resizes import with_resizes
 from cachecluster.reconcile.slot_sizes import slot_bytes
 from cachecluster.reconcile.storage_classes import storage_classes
@@ -146,7 +147,15 @@ async def gather(
         children |= await _unlabelled(ref, deps, desired, children)
         classes = await storage_classes(deps.kube, ref, spec, children)
         sizes = await slot_bytes(topology, deps, passwords.operator) if passwords is not None else {}
-        snapshot = replace(snapshot, desired=desired, children=children, storage_classes=classes, slot_bytes=sizes)
+        refused = await refused_pods(ref, deps, memory, children, parsed)
+        snapshot = replace(
+            snapshot,
+            desired=desired,
+            children=children,
+            storage_classes=classes,
+            slot_bytes=sizes,
+            refused_pods=refused,
+        )
         snapshot = await with_resizes(snapshot, deps, memory)
     return Reading(snapshot, passwords)
 

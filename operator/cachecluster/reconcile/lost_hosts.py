@@ -6,7 +6,7 @@ from typing import Any, Final
 from cachecluster.domain.actions import FreePod, Target
 from cachecluster.domain.lost_hosts import hears
 from cachecluster.engines.client import NobodyListens, NodeError, NodeUnreachable
-from cachecluster.kube.api import Conflict, NotFound
+from cachecluster.kube.api import NotFound
 from cachecluster.reconcile.context import Context, Doubt
 from cachecluster.reconcile.hosts import is_out_of_service, is_ready
 
@@ -20,19 +20,7 @@ async def free_pod(action: FreePod, context: Context) -> None:
     if action.keeper is not None:
         checks.append(_check_is_kept(action.keeper, action, context))
     await asyncio.gather(*checks)
-    context.require_leadership()
-    try:
-        await context.deps.kube.delete(
-            "v1",
-            "Pod",
-            context.ref.namespace,
-            action.pod,
-            uid=action.uid,
-            resource_version=body["metadata"]["resourceVersion"],
-            grace_seconds=0,
-        )
-    except Conflict as e:
-        raise Doubt(f"{action.pod} has changed since it was read") from e
+    await context.delete_pod(body, grace_seconds=0)
 
 
 async def _pod(action: FreePod, context: Context) -> dict[str, Any]:

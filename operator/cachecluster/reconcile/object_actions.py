@@ -138,16 +138,7 @@ async def end_pod(action: EndPod, context: Context) -> None:
     """Delete the pod with next to no grace: its hook and its signal would be for a process that does not listen."""
     body = await _live("v1", ObjectKey("Pod", action.node.pod), action.node.uid, context)
     await asyncio.gather(_check_is_kept(action, context), _check_says_nothing(action, context))
-    context.require_leadership()
-    await context.deps.kube.delete(
-        "v1",
-        "Pod",
-        context.ref.namespace,
-        action.node.pod,
-        uid=action.node.uid,
-        resource_version=body["metadata"]["resourceVersion"],
-        grace_seconds=HUNG_GRACE_SECONDS,
-    )
+    await context.delete_pod(body, HUNG_GRACE_SECONDS)
 
 
 async def _check_is_kept(action: EndPod, context: Context) -> None:
@@ -183,15 +174,7 @@ async def move_pod(action: MovePod, context: Context) -> None:
         raise Doubt(f"{action.primary.pod} does not serve any more")
     if not follower.keeps_up_with(leader.node_id):
         raise Doubt(f"{action.node.pod} is not in step with {action.primary.pod}")
-    context.require_leadership()
-    await context.deps.kube.delete(
-        "v1",
-        "Pod",
-        context.ref.namespace,
-        action.node.pod,
-        uid=action.node.uid,
-        resource_version=body["metadata"]["resourceVersion"],
-    )
+    await context.delete_pod(body)
 
 
 async def label_role(action: LabelRole, context: Context) -> None:

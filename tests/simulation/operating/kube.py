@@ -21,9 +21,16 @@ class Kube:
         return await self._way.kube_read(lambda _: self._server.read(kind, namespace, name))
 
     async def list(
-        self, api_version: str, kind: str, namespace: str | None, label_selector: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None,
+        label_selector: str = "",
+        *,
+        field_selector: str = "",
     ) -> Sequence[dict[str, Any]]:
-        """LIST."""
+        """LIST. What is selected by fields are Events, which nobody writes here."""
+        assert not field_selector or kind == "Event"
         store = self._server.store
         return await self._way.kube_read(lambda age: store.select(kind, namespace or "", label_selector, age=age))
 

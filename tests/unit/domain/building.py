@@ -85,6 +85,7 @@ class Node:
     up: bool = True
     down_seconds: int | None = None
     last_io: int | None = 0
+    syncing: bool = False
     pong_age: float = 0.1
     """Since the others have heard of it."""
     suspected: bool = False
@@ -249,7 +250,11 @@ class Cluster:
         others = () if self.strangers else tuple(row(n) for n in self.nodes if n.name != node.name and not n.hidden)
         me = row(node)
         myself = replace(me, flags=me.flags | {"myself"}, pong_age=None)
-        link = ReplicaLink(node.up, False, node.down_seconds, node.last_io, "") if node.role is Role.REPLICA else None
+        link = (
+            ReplicaLink(node.up, node.syncing, node.down_seconds, node.last_io, "")
+            if node.role is Role.REPLICA
+            else None
+        )
         return NodeView(
             node_id=node.node_id,
             run_id=f"run-{node.name}-{node.generation}",

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from cachecluster.api.reasons import Reason
+from cachecluster.api.reasons import FailoverCause, Reason
 from cachecluster.domain.actions import FailoverKind, Promote
 from cachecluster.domain.nodes import Ending, Role
 from cachecluster.domain.planner import plan
-from tests.unit.domain.building import Cluster, formed
+from cachecluster.domain.slots import NO_SLOTS
+from tests.unit.domain.building import Cluster, formed, gone
 from tests.unit.domain.deciding import of_type, reasons
 
 
@@ -185,3 +186,25 @@ class TestMachine:
         snap = replace(silent(1, 1).snapshot(), lost={})
         steps = plan(replace(snap, hosts={k: h for k, h in snap.hosts.items() if k != "host-a"})).steps
         assert [s.action.lost.host for s in steps if isinstance(s.action, Promote)] == ["host-a"]
+
+
+def vanished(**newcomer: Any) -> Cluster:
+    """Shard 1's primary has restarted as another node at another address, and is to follow its predecessor."""
+    cluster = formed(2, 2)
+    old = cluster.nodes[3]
+    ghost = gone(old.node_id, old.slots, ip="10.9.9.9", epoch=old.epoch)
+    follower = {"role": Role.REPLICA, "follows": old.node_id, "slots": NO_SLOTS, "keys": 0, "up": False, **newcomer}
+    cluster = replace(cluster, ghosts=(ghost,)).with_node(1, 0, generation=1, **follower)
+    return cluster.with_node(1, 1, up=False, down_seconds=60).with_node(1, 2, up=False, down_seconds=60)
+
+
+class TestPodGone:
+    def test_s10_a_replica_that_was_never_linked_up_holds_nobody_up(self) -> None:
+        [promote] = of_type(vanished(down_seconds=-1), Promote)
+        assert (promote.shard, promote.node.pod, promote.lost.cause) == (1, "cart-1-1", FailoverCause.POD_GONE)
+
+    @pytest.mark.parametrize(
+        "link", [{"down_seconds": 9}, {"down_seconds": -1, "syncing": True}, {"up": True}], ids=str
+    )
+    def test_s1_one_that_was_or_is_about_to_be_does(self, link: dict[str, Any]) -> None:
+        assert not of_type(vanished(**link), Promote)

@@ -202,6 +202,11 @@ class TestGates:
         assert [type(s.action) for s in p.steps] == [Promote]
         assert [b.reason for b in p.blocks] == [Reason.INVALID_SPEC]
 
+    def test_who_has_been_promoted_under_an_invalid_spec_is_labelled(self) -> None:
+        promoted = formed(3, 1).with_node(0, 0, label="replica")
+        p = plan(replace(promoted.snapshot(), spec=InvalidSpec("write something else")))
+        assert [s.action for s in p.steps] == [LabelRole("cart-0-0", "uid-cart-0-0", Role.PRIMARY)]
+
     def test_s4_a_living_foreign_node_stops_everything(self) -> None:
         cluster = replace(lost_primary(), foreign_alive_since=NOW - 16)
         assert not actions(cluster)

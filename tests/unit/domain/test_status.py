@@ -113,6 +113,16 @@ def test_a_rejected_object_stalls_with_the_servers_words() -> None:
     assert "exceeded quota" in status.message
 
 
+def test_a_pod_that_may_not_be_created_stalls_with_the_servers_words_and_one_on_its_way_does_not() -> None:
+    whole = formed(3, 1)
+    short = replace(whole, nodes=tuple(n for n in whole.nodes if n.name != "cart-1-1"))
+    refused = replace(short, more={"refused_pods": {"cart-1": 'pods "cart-1-1" is forbidden: exceeded quota: few'}})
+    assert condition(status_of(short), ConditionType.STALLED)[0] == "False"
+    status = status_of(refused)
+    assert condition(status, ConditionType.STALLED) == ("True", Reason.OBJECT_REJECTED)
+    assert "exceeded quota: few" in status.message
+
+
 def test_a_requested_failover_is_confirmed_once_another_pod_leads() -> None:
     def handled(request: str, before: str | None = None) -> str | None:
         status = {} if before is None else {"lastHandledFailover": before}

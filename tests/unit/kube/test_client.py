@@ -227,6 +227,15 @@ async def test_a_list_is_read_page_by_page_and_each_item_says_what_it_is(server:
         ("v1", "ConfigMap", "b"),
     ]
     assert [q["labelSelector"] for _, _, q, _ in server.requests] == ["cachecluster.dev/cluster=cart"] * 2
+    assert not any("fieldSelector" in q for _, _, q, _ in server.requests)
+
+
+async def test_events_are_selected_by_what_they_tell_of(server: Server, kube: KubeClient) -> None:
+    server.script = answering({"items": []})
+    assert await kube.list("v1", "Event", "shop", field_selector="reason=FailedCreate") == []
+    (_, _, query, _) = server.requests[0]
+    assert query["fieldSelector"] == "reason=FailedCreate"
+    assert "labelSelector" not in query
 
 
 async def test_a_list_that_expired_half_way_starts_again_but_not_for_ever(server: Server, kube: KubeClient) -> None:

@@ -74,7 +74,8 @@ class Stage:
 async def test_a_replica_in_step_is_deleted_as_it_was_seen_with_all_its_grace() -> None:
     stage = Stage()
     await stage.move()
-    assert stage.deleted == [{"name": REPLICA.pod, "uid": REPLICA.uid, "resource_version": "7"}]
+    seen = {"name": REPLICA.pod, "uid": REPLICA.uid, "resource_version": "7"}
+    assert stage.deleted == [{**seen, "grace_seconds": None}]
 
 
 @pytest.mark.parametrize(

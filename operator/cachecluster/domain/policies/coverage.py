@@ -9,6 +9,7 @@ from cachecluster.api.spec import PersistenceMode
 from cachecluster.domain.actions import AssignSlots, Release, Replicate
 from cachecluster.domain.data_loss import Incident, open_incident, settled_successors
 from cachecluster.domain.leaders import choose_leaders
+from cachecluster.domain.listing import listed
 from cachecluster.domain.loss_messages import demand, outcome
 from cachecluster.domain.nodes import NodeId, Peer
 from cachecluster.domain.placement import choose_primaries
@@ -89,6 +90,7 @@ def cover_slots(now: Situation) -> Iterator[Verdict]:
         missing = NO_SLOTS if shard.index in led else shard.slots - owned
         if shard.formed:
             yield from _after_loss(shard, missing, settled.get(shard.name), incident)
+            yield from _older_copies(now, shard)
         elif missing:
             yield from _first_time(shard, missing, chosen.get(shard.index))
     if incident is not None:
@@ -144,6 +146,27 @@ def _after_loss(
         action = AssignSlots(heir.target, given, after_data_loss=True)
         message = f"shard {shard.index}: slots {given} start empty on {heir.pod.name} (data loss {incident.id})"
         yield Do(action, Reason.ASSIGNING_SLOTS, message)
+
+
+def _older_copies(now: Situation, shard: Shard) -> Iterator[Verdict]:
+    """Who was cut off while its primary was replaced, and has never followed the successor: if that is lost with all
+    that it had, older data is left. To serve it would undo what was acknowledged since: that is not for us to decide.
+    """
+    followed = {m.node.myself.primary_id for m in shard.replicas if m.node is not None}
+    if shard.primary is not None or not shard.replicas or shard.bereft or followed & now.topology.owners.keys():
+        return
+    copies = listed([m.pod.name for m in shard.replicas])
+    message = (
+        f"shard {shard.index} has no primary, and {copies} followed an earlier one: what was written since is missing"
+    )
+    if not shard.complete:
+        yield Wait(Reason.SLOTS_UNCOVERED, f"{message}. Waiting for all of its pods to answer", 0.5)
+        return
+    message = (
+        f"{message}, and no pod of the shard has it. Take from {copies} what you need, then delete it with its volume if "
+        "it has one: with nothing left, the shard goes on as recovery.onDataLoss says"
+    )
+    yield Block(Reason.NO_SYNCED_REPLICA, message)
 
 
 def _verdict(now: Situation, incident: Incident, settled: Mapping[str, NodeId]) -> Verdict:

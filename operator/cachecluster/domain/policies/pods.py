@@ -9,7 +9,7 @@ from cachecluster.domain.lost_hosts import is_lost
 from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
-from cachecluster.domain.snapshot import ContainerState, Pod
+from cachecluster.domain.snapshot import ContainerState, InvalidSpec, Pod
 from cachecluster.domain.syncing import catching_up, look_again
 from cachecluster.domain.topology import Member, Shard
 
@@ -35,7 +35,18 @@ def explain_pods(now: Situation) -> Iterator[Verdict]:
                 message = f"{member.pod.name} is not ready yet{catching_up(member.node)}"
                 yield Wait(Reason.WAITING_FOR_PODS, message, look_again(member.node, 1.0))
         if len(shard.members) < shard.expected:
-            yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: pods are being created", 1.0)
+            yield _missing(now, shard)
+
+
+def _missing(now: Situation, shard: Shard) -> Verdict:
+    """Pods that are on their way, or that nobody may create."""
+    refusal = now.snap.refused_pods.get(shard.name)
+    if refusal is None:
+        return Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: pods are being created", 1.0)
+    return Block(
+        Reason.OBJECT_REJECTED,
+        f"shard {shard.index}: Kubernetes may not create the missing pods of StatefulSet {shard.name}: {refusal}",
+    )
 
 
 def pod_problem(pod: Pod) -> Block | None:
@@ -74,6 +85,12 @@ def label_roles(now: Situation) -> Iterator[Verdict]:
             if role is not None and member.pod.role_label != role:
                 message = f"{member.pod.name} is labelled {role}"
                 yield Do(LabelRole(member.pod.name, member.pod.uid, role), Reason.LABELLING_ROLE, message)
+
+
+def label_roles_meanwhile(now: Situation) -> Iterator[Verdict]:
+    """While the spec is invalid, promotion goes on: a new primary must not be without its budget."""
+    if isinstance(now.snap.spec, InvalidSpec):
+        yield from label_roles(now)
 
 
 def _role(now: Situation, shard: Shard, member: Member) -> Role | None:

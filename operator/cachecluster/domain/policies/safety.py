@@ -74,7 +74,7 @@ FOREIGN_VOLUME_EXIT_CODE: Final = 3
 
 
 def stop_on_invalid_spec(now: Situation) -> Iterator[Verdict]:
-    """The running cluster stays as it is; only promotion goes on (it comes before this policy)."""
+    """The running cluster stays as it is; promotion goes on, and labels follow it: both come before this policy."""
     if isinstance(now.snap.spec, InvalidSpec):
         yield Block(Reason.INVALID_SPEC, now.snap.spec.message, True)
 

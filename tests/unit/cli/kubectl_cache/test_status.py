@@ -11,7 +11,7 @@ from cachecluster.cli.kubectl_cache.status import status
 from cachecluster.kube.api import Rejected
 from tests.unit.cli.kubectl_cache.shelf import Desk, Shelf, body_of, pods_of
 from tests.unit.domain.building import Cluster, blank, formed
-from tests.unit.domain.test_data_loss import WAIT, without
+from tests.unit.domain.losing import WAIT, without
 
 HEALTHY = """\
 cart in shop: Valkey 8.1.1, 3 shards of 2 nodes, 6/6 ready
