@@ -285,7 +285,7 @@ def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId,
 
     Reports of one epoch add up: slots come to a node under the epoch that it has by then, so that one who lists fewer
     has heard less. Those that it has given away have an owner with a newer epoch. Of one epoch, who answers comes
-    first: a table may give a node that is gone the epoch of who has its address now, as the engine compares names later.
+    first: a table may give one that is gone the epoch of who has its address now, as the engine compares names later.
     """
     views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.node_id not in outsiders]
     claims: dict[NodeId, Peer] = {}
