@@ -69,8 +69,8 @@ class Leading:
 
     def _promoting_beside(self, holder: Node, node: Node, kind: FailoverKind) -> None:
         """A primary that lives may only be replaced if neither the operator nor the heir can hear it; and by the votes
-        of others who cannot either, or once it refuses writes by itself. Of one that hangs, nobody hears; that its machine
-        answers tells against a fence alone.
+        of others who cannot either, or once it refuses writes by itself. One that hangs is heard by nobody; that its
+        machine answers tells against a fence alone.
         """
         what = f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive"
         apart = self.world.network.apart
