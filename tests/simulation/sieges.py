@@ -34,6 +34,7 @@ MEANWHILE: Final[tuple[Trouble, ...]] = (
 """What may befall the cluster or its operator during a siege."""
 MEANWHILE_SHARE: Final = 0.5
 DELAYS: Final = (0.0, 0.0, 0.0, 0.5, 2.0, 5.0, 9.0)
+OPERATOR_FIRST_SHARE: Final = 0.3
 LATER_SECONDS: Final = (3.0, 6.0, 10.0)
 
 
@@ -45,8 +46,12 @@ def besiege(scene: Scene) -> End | None:
     others = [b for b in scene.boxes() if b is not box]
     replicas = [b for b in others if b.node is not None and b.node.repl.primary is box.node]
     voters = [b for b in others if b not in replicas]
-    far, ports = chance.choice(SIDES)(scene, replicas, voters), chance.choice((BOTH, BOTH, BOTH, (Port.CLIENT,)))
-    end = _cut_off(scene, box, [b.ip for b in far if b.ip is not None], ports, chance.choice(DELAYS))
+    side, ports = chance.choice(SIDES), chance.choice((BOTH, BOTH, BOTH, (Port.CLIENT,)))
+    far, delay = side(scene, replicas, voters), chance.choice(DELAYS)
+    inside = [box, *(b for b in replicas if b not in far)] if side is _all_but_one_replica else [box]
+    first = chance.random() < OPERATOR_FIRST_SHARE
+    ips = [b.ip for b in far if b.ip is not None]
+    end = _each([_cut_off(scene, b, ips, ports, delay, operator_first=first) for b in inside])
     _meanwhile(scene)
     return end
 
@@ -62,12 +67,7 @@ def undermine(scene: Scene) -> End | None:
     ends = [_cut(scene, box, ip, BOTH) for ip in replicas]
     ends.append(_cut_off(scene, box, [], BOTH, chance.choice(LATER_SECONDS)))
     _meanwhile(scene)
-
-    def end() -> None:
-        for one in ends:
-            one()
-
-    return end
+    return _each(ends)
 
 
 def supplant(scene: Scene) -> End | None:
@@ -131,9 +131,24 @@ SIDES: Final = (_nobody, _replicas, _all_but_one_replica, _most, _one_voter, _ev
 """Who is cut off from the primary together with the operator."""
 
 
-def _cut_off(scene: Scene, box: "Sandbox", ips: list[str], ports: tuple[Port, ...], delay: float) -> End:
+def _each(ends: list[End]) -> End:
+    def end() -> None:
+        for one in ends:
+            one()
+
+    return end
+
+
+def _cut_off(
+    scene: Scene,
+    box: "Sandbox",
+    ips: list[str],
+    ports: tuple[Port, ...],
+    delay: float,
+    *,
+    operator_first: bool = False,
+) -> End:
     """From these now and from the operator after ``delay``, or the other way round."""
-    operator_first = scene.chance.random() < 0.3
     ends: list[End] = []
 
     def nodes() -> None:
@@ -152,8 +167,7 @@ def _cut_off(scene: Scene, box: "Sandbox", ips: list[str], ports: tuple[Port, ..
 
     def end() -> None:
         over[0] = True
-        for one in ends:
-            one()
+        _each(ends)()
 
     return end
 

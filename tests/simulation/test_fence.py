@@ -212,6 +212,21 @@ def test_s10_nor_does_it_take_writes_while_its_successor_cannot_be_asked(world: 
     assert len(fences(world)) == 1
 
 
+def test_s10_nor_while_its_successor_is_down_and_may_come_back(world: World) -> None:
+    running = Running(world, (1, 1), persistence=PERSISTENT["AppendOnly"])
+    box, (heir,) = world.primary(0), replicas(world)
+    world.cut_off(box)
+    until_replaced(world, box)
+    world.wait(3)
+    world.power_off(heir.host)
+    world.wait(10)
+    world.network.heal()
+    world.power_on(heir.host)
+    world.wait(5)
+    running.recovers(200)
+    assert not world.watch.leading.beside
+
+
 def without_fence(world: World) -> None:
     """Fences are down, and the operator has not looked since."""
     for box in world.boxes("cart"):

@@ -7,6 +7,7 @@ No trouble takes the last copy of anything from the cluster: what becomes of dat
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -112,6 +113,15 @@ def freeze_operator(scene: Scene) -> None:
     seconds = scene.chance.uniform(0.01, 20.0)
     scene.world.replace_stuck_leader(scene.ref, seconds)
     scene.over_at = max(scene.over_at, scene.world.loop.time() + seconds + EXIT_SECONDS)
+
+
+def freeze_in_a_promotion(scene: Scene) -> None:
+    """The same in the middle of what follows when a process is killed."""
+    way, seconds = scene.world.leader[scene.ref.name].way, scene.chance.uniform(0.5, 10.0)
+    way.freeze_at = way.messages + scene.chance.randrange(120)
+    way.on_freeze = partial(scene.world.replace_stuck_leader, scene.ref, seconds)
+    scene.over_at = max(scene.over_at, scene.world.loop.time() + 3.0 + seconds + EXIT_SECONDS)
+    kill(scene)
 
 
 def two_operators(scene: Scene) -> None:
@@ -312,7 +322,8 @@ def _cut(scene: Scene, pairs: list[tuple[str, str]], both_ways: bool) -> End:
 
 
 HARMLESS: Final[tuple[Trouble, ...]] = (
-    *(kill, kill, kill, kill, kill_operator, die_around_a_write, freeze_operator, two_operators, lose_api),
+    *(kill, kill, kill, kill_operator, die_around_a_write, freeze_operator, two_operators, lose_api),
+    *(freeze_in_a_promotion, freeze_in_a_promotion),
     *(hide, set_operators_clock, disturb_requests, disturb_bus, ask_for_failover, cordon),
 )
 SEPARATING: Final[tuple[Trouble, ...]] = (

@@ -322,6 +322,7 @@ class World(Site):
             self._fade(operator)
         for operator in self.leader.values():
             operator.way.faults, operator.way.die_at, operator.way.api_down = NO_FAULTS, None, False
+            operator.way.freeze_at = None
 
     def converge(self, ref: ClusterRef, seconds: float = 300.0) -> float:
         """Wait until the cluster is whole and the operator has nothing left to do; then make sure that it rests."""

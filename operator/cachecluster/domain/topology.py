@@ -284,7 +284,8 @@ def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId,
     """Each node speaks for itself; for the silent ones the newest reports count. A newer epoch wins a slot.
 
     Reports of one epoch add up: slots come to a node under the epoch that it has by then, so that one who lists fewer
-    has heard less. Those that it has given away have an owner with a newer epoch.
+    has heard less. Those that it has given away have an owner with a newer epoch. Of one epoch, who answers comes
+    first: a table may give one that is gone the epoch of who has its address now, as the engine compares names later.
     """
     views = [v for v in snap.views.values() if isinstance(v, NodeView) and v.node_id not in outsiders]
     claims: dict[NodeId, Peer] = {}
@@ -302,7 +303,8 @@ def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId,
             claims[view.node_id] = view.myself
     owners: dict[NodeId, SlotSet] = {}
     taken = NO_SLOTS
-    for peer in sorted(claims.values(), key=lambda p: (-p.config_epoch, p.node_id)):
+    speaking = {v.node_id for v in views}
+    for peer in sorted(claims.values(), key=lambda p: (-p.config_epoch, p.node_id not in speaking, p.node_id)):
         owned = peer.slots - taken
         if owned:
             owners[peer.node_id] = owned

@@ -58,6 +58,11 @@ class Interference:
         self.writes = 0
         """Requests that change something and were sent."""
         self._frozen_until = 0.0
+        self.messages = 0
+        """All that it has sent so far, questions too."""
+        self.freeze_at: int | None = None
+        """Number of the message before which it stands still."""
+        self.on_freeze: Callable[[], None] = lambda: None
         self.die_at: int | None = None
         """Number of the request around which to die: 2n before, 2n + 1 after request n."""
         self.api_down = False
@@ -87,6 +92,9 @@ class Interference:
         self._frozen_until = until
 
     async def _travel(self) -> None:
+        self.messages += 1
+        if self.messages == self.freeze_at:
+            self.on_freeze()
         await self.clock.sleep(0.0005 + 0.003 * self.chance.random())
         if self._frozen_until:
             await self._thaw()

@@ -175,6 +175,9 @@ class Watch:
                 self.world.violate("S2", f"{node.ip}: slots {held} are closed, and {other.ip} holds some of their keys")
 
     def _replicating(self, node: Node) -> None:
+        """A replica is about to be given its primary's data, whatever it took while it led beyond a cut."""
+        if self.world.partitioned and not node.me.primary:
+            return
         mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked} - self.given_up
         for other in self.living(self.world.owner[node]):
             if other is not node:

@@ -69,13 +69,15 @@ class Leading:
 
     def _promoting_beside(self, holder: Node, node: Node, kind: FailoverKind) -> None:
         """A primary that lives may only be replaced if neither the operator nor the heir can hear it; and by the votes
-        of others who cannot either, or once it refuses writes by itself.
+        of others who cannot either, or once it refuses writes by itself. One that hangs is heard by nobody; that its
+        machine answers tells against a fence alone.
         """
         what = f"{kind} on {node.ip} although {holder.ip} with its primary's id is alive"
         apart = self.world.network.apart
         stood_still = holder.frozen or self.world.clock.now() - holder.thawed < COUNT_SECONDS
         unheard = stood_still or apart(node.ip, holder.ip, GRACE_SECONDS)
-        if not unheard or not apart(OPERATOR, holder.ip, GRACE_SECONDS):
+        lost_to_us = apart(OPERATOR, holder.ip, GRACE_SECONDS) or (stood_still and kind is FailoverKind.FORCE)
+        if not unheard or not lost_to_us:
             self.world.violate("S10", f"{what} and can be heard")
         elif self._has_stopped(holder):
             self.fenced.add(holder)

@@ -18,7 +18,7 @@ from cachecluster.domain.actions import (
     SwitchOver,
 )
 from cachecluster.domain.listing import listed
-from cachecluster.domain.nodes import Unreachable
+from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Do, Verdict
 from cachecluster.domain.policies.pods import is_schedulable
 from cachecluster.domain.policies.rollout import is_going
@@ -45,7 +45,7 @@ def write_without_replicas(now: Situation) -> Iterator[Verdict]:
 
 def _may_be_replaced(shard: Shard, member: Member) -> bool:
     """Somebody has told a replica to lead in its place, and who of them does so cannot be asked: two would take writes
-    if this one was told to go on alone.
+    if this one was told to go on alone. One that does not run may come back to lead, with its volume.
     """
     if not (_takes_itself_for_primary(member) and fence.is_replaced(member.pod.fence)):
         return False
@@ -53,9 +53,8 @@ def _may_be_replaced(shard: Shard, member: Member) -> bool:
 
 
 def _leads_not(member: Member) -> bool:
-    if member.node is not None:
-        return not member.node.leads or member.node.blank
-    return member.pod.never_ran or (isinstance(member.view, Unreachable) and member.view.refused)
+    view = member.node
+    return view is not None and (view.role is Role.REPLICA or view.blank)
 
 
 def _mode(now: Situation, primary: Member) -> DurabilityMode | None:
