@@ -133,8 +133,9 @@ async def test_s10_a_primary_that_is_cut_off_with_clients_is_replaced_once_it_ac
         await beside.set(key, "before")
         began = clock()
         horizon.hide(primary)
-        await as_operator(primary, "ACL", "SETUSER", names.USER_REPLICATION, "off")
-        await as_operator(primary, "CLIENT", "KILL", "USER", names.USER_REPLICATION)
+        user = names.user_of(names.USER_REPLICATION, 0)
+        await as_operator(primary, "ACL", "SETUSER", user, "off")
+        await as_operator(primary, "CLIENT", "KILL", "USER", user)
         await until(lambda: _refuses(beside, key), "it accepts no writes", within=MAX_LAG_SECONDS + 2 + BUSY_SECONDS)
         while True:
             assert await _refuses(beside, key), "it accepts none, whoever leads"
