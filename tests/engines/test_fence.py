@@ -133,9 +133,9 @@ async def test_s10_a_primary_that_is_cut_off_with_clients_is_replaced_once_it_ac
         await beside.set(key, "before")
         began = clock()
         horizon.hide(primary)
-        user = names.user_of(names.USER_REPLICATION, 0)
-        await as_operator(primary, "ACL", "SETUSER", user, "off")
-        await as_operator(primary, "CLIENT", "KILL", "USER", user)
+        replication = names.user_of(names.USER_REPLICATION, 0)
+        await as_operator(primary, "ACL", "SETUSER", replication, "off")
+        await as_operator(primary, "CLIENT", "KILL", "USER", replication)
         await until(lambda: _refuses(beside, key), "it accepts no writes", within=MAX_LAG_SECONDS + 2 + BUSY_SECONDS)
         while True:
             assert await _refuses(beside, key), "it accepts none, whoever leads"
@@ -148,7 +148,12 @@ async def test_s10_a_primary_that_is_cut_off_with_clients_is_replaced_once_it_ac
         assert clock() - began > MAX_LAG_SECONDS + 2
         assert await _refuses(beside, key)
         assert await client.get(key) == b"after"
+    await until(lambda: _tells(operated), "the pass tells of it at its end")
     assert operated.status()["lastFailover"]["cause"] == "FenceExpired"
+
+
+async def _tells(operated: Operated) -> bool:
+    return "lastFailover" in operated.status()
 
 
 async def _refuses(client: Any, key: str) -> bool:

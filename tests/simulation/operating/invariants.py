@@ -42,6 +42,8 @@ class Watch:
         self.losses: list[Loss] = []
         self.replaced: set[str] = set()
         """uids of pods that a roll has deleted."""
+        self._told: dict[str, tuple[object, frozenset[str]]] = {}
+        """By StatefulSet: its partition, and the uids of pods that were down when it was set."""
         self.loss_accepted = False
         self.given_up: set[str] = set()
         """Lost writes whose slots have been given out again since."""
@@ -51,6 +53,7 @@ class Watch:
         self.secrets = Secrets(world)
         self.wishes = Wishes(world)
         world.kubelets.on_node.append(self._started)
+        world.store.watchers.append(self._set_partition)
         world.statefulsets.on_replace.append(self._replacing)
         world.statefulsets.on_surplus.append(self._removing)
         world.server.on_delete.append(self.deleting)
@@ -198,6 +201,18 @@ class Watch:
 
     # -- the roll ----------------------------------------------------------------------------------------------------
 
+    def _set_partition(self, key: Key, body: Object | None) -> None:
+        """The operator decides upon a pod by what it sees then: who goes down afterwards has not been asked for."""
+        if key.kind != "StatefulSet" or body is None:
+            return
+        partition = body["spec"].get("updateStrategy", {}).get("rollingUpdate", {}).get("partition")
+        if self._told.get(key.name, (None,))[0] != partition:
+            self._told[key.name] = partition, frozenset(b.uid for b in self._down(key.name))
+
+    def _down(self, shard: str) -> list[Sandbox]:
+        boxes = self.world.kubelets.sandboxes.values()
+        return [b for b in boxes if b.key.name.rpartition("-")[0] == shard and b.node is None]
+
     def _replacing(self, sts: Object, pod: Object) -> None:
         """The StatefulSet controller takes a pod because the operator has lowered the partition."""
         self.replaced.add(pod["metadata"]["uid"])
@@ -210,11 +225,8 @@ class Watch:
         name = pod["metadata"]["name"]
         if node.me.primary and node.tokens and not self.loss_accepted and not box_persists(box):
             self.world.violate("S8", f"{name} is replaced although it is a primary with data")
-        down = [
-            b
-            for b in self.world.kubelets.sandboxes.values()
-            if b.key.name.rpartition("-")[0] == sts["metadata"]["name"] and b.node is None and b is not box
-        ]
+        _, known = self._told.get(sts["metadata"]["name"], (None, frozenset[str]()))
+        down = [b for b in self._down(sts["metadata"]["name"]) if b is not box and b.uid in known]
         if down:
             self.world.violate("S7", f"{name} is replaced while {down[0].key.name} is down")
 

@@ -163,8 +163,8 @@ def _older_copies(now: Situation, shard: Shard) -> Iterator[Verdict]:
         yield Wait(Reason.SLOTS_UNCOVERED, f"{message}. Waiting for all of its pods to answer", 0.5)
         return
     message = (
-        f"{message}, and no pod of the shard has it. Take from {copies} what you need, then delete it with its volume "
-        "if it has one: with nothing left, the shard goes on as recovery.onDataLoss says"
+        f"{message}, and no pod of the shard has it. Take from {copies} what you need, then delete the pod, with its "
+        "volume if it has one: with nothing left, the shard goes on as recovery.onDataLoss says"
     )
     yield Block(Reason.NO_SYNCED_REPLICA, message)
 
