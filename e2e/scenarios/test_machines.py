@@ -21,7 +21,7 @@ pytestmark = pytest.mark.alone
 
 FAILOVER_SECONDS = 120.0
 FENCE_SECONDS: Final = 30.0
-"""Eight are enough on a quiet machine, where the operator goes on: its successor would wait for Kubernetes to see it."""
+"""Eight are enough on a quiet machine while the operator goes on: its successor would wait for Kubernetes to see it."""
 LOSS_SECONDS: Final = 240.0
 """Until Kubernetes marks a machine as not ready, the grace, and some time for a slow machine."""
 ZONE: Final = "topology.kubernetes.io/zone"
