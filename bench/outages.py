@@ -32,6 +32,7 @@ class Outages:
     """Milliseconds until all slots of the primaries that were lost take writes again."""
 
     what: str
+    shards: int
     count: int
     times: Percentiles
 
@@ -42,12 +43,18 @@ def measure(installation: Installation, namespace: str, machines: int) -> list[d
     if faults is None:
         return []
     rows = []
-    for what, count, victims in (("a machine", machines, _machine), ("a zone", machines // 3, _zone)):
+    for what, shards, count, victims in (
+        ("a machine", SHARDS, machines, _machine),
+        ("a machine", 2, machines // 3, _machine),
+        ("a machine", 1, machines // 3, _machine),
+        ("a zone", SHARDS, machines // 3, _zone),
+    ):
         times = []
         for index in range(count):
-            times.append(_outage(installation, faults, namespace, f"dark-{what[2:]}-{index}", victims))
-            print(f"{what} without power: {times[-1]:.0f} ms", file=sys.stderr)
-        rows.append(asdict(Outages(f"{what} without power", count, percentiles(times))))
+            cluster = Cluster(installation.kube, namespace, f"dark-{what[2:]}-{shards}-{index}")
+            times.append(_outage(installation, faults, cluster, shards, victims))
+            print(f"{what} without power, shards {shards}: {times[-1]:.0f} ms", file=sys.stderr)
+        rows.append(asdict(Outages(f"{what} without power", shards, count, percentiles(times))))
     return rows
 
 
@@ -56,18 +63,19 @@ Zones = Mapping[str, str]
 Victims = Callable[[list[Member], set[str], Zones], list[str]]
 
 
-def _outage(installation: Installation, faults: Faults, namespace: str, name: str, victims: Victims) -> float:
+def _outage(installation: Installation, faults: Faults, cluster: Cluster, shards: int, victims: Victims) -> float:
     """Milliseconds until every shard takes writes that had its primary on one of the machines."""
-    cluster = Cluster(installation.kube, namespace, name)
-    cluster.apply(small_spec(SHARDS, 1, placement={"nodeLossGraceSeconds": GRACE_SECONDS}))
+    cluster.apply(small_spec(shards, 1, placement={"nodeLossGraceSeconds": GRACE_SECONDS}))
     cluster.until_whole()
-    application = client.start(installation.kube, installation.image, namespace, name)
+    stays = {"kubernetes.io/hostname": _leading_node(installation, faults)}
+    application = client.start(installation.kube, installation.image, cluster.namespace, cluster.name, stays)
+    _lead_elsewhere(cluster, _needed(installation, faults, application))
     members = cluster.members()
     off = victims(members, _needed(installation, faults, application), _zones(installation))
     lost = [m.shard for m in members if m.role == "primary" and m.node in off]
     heirs = {m.shard: m.ip for m in members if m.role == "replica" and m.shard in lost}
     with ThreadPoolExecutor(max_workers=len(lost)) as waiting:
-        answers = [waiting.submit(application.accepts, heirs[s], key_of(s, SHARDS)) for s in lost]
+        answers = [waiting.submit(application.accepts, heirs[s], key_of(s, shards)) for s in lost]
         began = time.monotonic()
         try:
             faults.power_off(*off)
@@ -76,15 +84,26 @@ def _outage(installation: Installation, faults: Faults, namespace: str, name: st
             faults.power_on(*off)
     cluster.until_whole()
     cluster.delete()
-    installation.kube.delete("Pod", namespace, application.pod, grace_seconds=0)
+    installation.kube.delete("Pod", cluster.namespace, application.pod, grace_seconds=0)
     return 1000 * (ended - began)
+
+
+def _leading_node(installation: Installation, faults: Faults) -> str:
+    leader = Leadership(installation.kube, faults).holder().partition("_")[0]
+    return str(installation.kube.get("Pod", OPERATOR_NAMESPACE, leader)["spec"]["nodeName"])
 
 
 def _needed(installation: Installation, faults: Faults, application: Client) -> set[str]:
     """Kubernetes nodes that stay on."""
-    leader = Leadership(installation.kube, faults).holder().partition("_")[0]
-    pods = ((application.namespace, application.pod), (OPERATOR_NAMESPACE, leader))
-    return {installation.kube.get("Pod", *pod)["spec"]["nodeName"] for pod in pods}
+    pod = installation.kube.get("Pod", application.namespace, application.pod)
+    return {str(pod["spec"]["nodeName"]), _leading_node(installation, faults)}
+
+
+def _lead_elsewhere(cluster: Cluster, needed: set[str]) -> None:
+    """The only primary hands over if its machine has to stay on."""
+    primaries = [m for m in cluster.members() if m.role == "primary"]
+    if all(m.node in needed for m in primaries):
+        cluster.hand_over(primaries[0].shard)
 
 
 def _zones(installation: Installation) -> Zones:

@@ -1,6 +1,7 @@
 """A cache cluster as a scenario handles it: apply, edit, wait, and look, always with a reason to fail by."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from e2e.diagnosis import explain
 from e2e.kube import ApiError, Kube, Obj, condition, is_true, observed, pod_is_ready, wait
 from e2e.pods import CPU
 
+FAILOVER: Final = "cachecluster.dev/failover-from"
 READY_SECONDS: Final = 300.0
 ZONE: Final = "topology.kubernetes.io/zone"
 SLOTS: Final = 16384
@@ -69,6 +71,15 @@ class Cluster:
     def edit(self, patch: Mapping[str, Any]) -> None:
         """Merge `patch` into the spec."""
         self.kube.patch("CacheCluster", self.namespace, self.name, {"spec": dict(patch)})
+
+    def hand_over(self, shard: int) -> Member:
+        """Have another member lead a shard, as `kubectl cache failover` does; returns it once all is whole."""
+        former = self.primary_of(shard)
+        request = {FAILOVER: f"{former.name}@{time.time_ns()}"}  # the same request twice would be one
+        self.kube.patch("CacheCluster", self.namespace, self.name, {"metadata": {"annotations": request}})
+        self.until("the role is handed over", lambda: self.primary_of(shard).name != former.name)
+        self.until_whole()
+        return self.primary_of(shard)
 
     def delete(self) -> None:
         """Ask for deletion; does not wait."""

@@ -17,7 +17,6 @@ from e2e.platform import Faults, Traffic
 from e2e.recorder import Recorder
 
 HOST: Final = "kubernetes.io/hostname"
-FAILOVER: Final = "cachecluster.dev/failover-from"
 FAILOVER_SECONDS: Final = 60.0
 WHOLE_SECONDS: Final = 120.0
 WRITES_SECONDS: Final = 60.0
@@ -90,10 +89,7 @@ class Stage:
 
     def hand_over(self, successor: Member) -> Member:
         """Let a replica lead its shard, as `kubectl cache failover` does; returns it as the primary."""
-        former = self.cart.primary_of(successor.shard)
-        annotation = {FAILOVER: f"{former.name}@{time.time_ns()}"}  # the same request twice would be one
-        self.kube.patch("CacheCluster", self.cart.namespace, self.cart.name, {"metadata": {"annotations": annotation}})
-        self.cart.until("the role is handed over", lambda: self.cart.primary_of(successor.shard).name != former.name)
+        self.cart.hand_over(successor.shard)
         self.until_whole()
         return self.cart.primary_of(successor.shard)
 

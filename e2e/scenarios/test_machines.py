@@ -143,11 +143,7 @@ def test_s10_primary_on_a_node_without_power_is_replaced_where_nobody_can_elect(
     near = str(installation.kube.get("Pod", OPERATOR_NAMESPACE, operator.pod)["spec"]["nodeName"])
     shopper = client.start(installation.kube, installation.image, here, cart.name, {"kubernetes.io/hostname": near})
     if shards == 1 and cart.primary_of(0).node == near:
-        before = cart.primary_of(0).name
-        metadata = {"annotations": {"cachecluster.dev/failover-from": before}}
-        installation.kube.patch("CacheCluster", here, cart.name, {"metadata": metadata})
-        cart.until("the role is handed over", lambda: leader(cart, 0) not in {None, before})
-        cart.until_whole()
+        cart.hand_over(0)
     shopper.write(200, "power")
     shard, victim = next((s, p) for s in range(shards) if (p := cart.primary_of(s)).node != near)
     began = time.monotonic()

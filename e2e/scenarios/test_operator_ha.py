@@ -14,7 +14,6 @@ from e2e.cluster import ZONE, Cluster, Member
 from e2e.diagnosis import OPERATOR_NAMESPACE
 from e2e.engines import Engines
 from e2e.faults.classes import LAST_MOMENTS
-from e2e.faults.stage import FAILOVER
 from e2e.install import until_operator_ready
 from e2e.kube import Kube
 from e2e.leadership import CONTAINER, Leadership
@@ -112,7 +111,7 @@ def test_leader_and_a_primary_lose_their_machine(
     cart.until_whole()
     leader = leadership.next()
     machine = str(kube.get("Pod", OPERATOR_NAMESPACE, leader.pod)["spec"]["nodeName"])
-    victim = primary_on(kube, cart, machine)
+    victim = primary_on(cart, machine)
     slots = {str(cart.read()["status"]["shards"][m.shard]["slots"]) for m in led_from(cart, machine)}
     with recorder.writing(elsewhere(kube, machine)):
         faults.power_off(machine)
@@ -142,14 +141,11 @@ def led_from(cart: Cluster, machine: str) -> list[Member]:
     return [m for m in cart.members() if m.node == machine and m.role == "primary"]
 
 
-def primary_on(kube: Kube, cart: Cluster, machine: str) -> Member:
+def primary_on(cart: Cluster, machine: str) -> Member:
     """A primary there; if there is none, a shard hands over to its replica there first."""
     if not led_from(cart, machine):
         replica = next(m for m in cart.members() if m.node == machine)
-        annotation = {FAILOVER: cart.primary_of(replica.shard).name}
-        kube.patch("CacheCluster", cart.namespace, cart.name, {"metadata": {"annotations": annotation}})
-        cart.until("a shard is led from the machine", lambda: led_from(cart, machine))
-        cart.until_whole()
+        cart.hand_over(replica.shard)
     return led_from(cart, machine)[0]
 
 
