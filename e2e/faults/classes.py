@@ -16,7 +16,9 @@ UNTIL_IT_STOPS: Final = 8.0
 """Seconds until a primary that is cut off notices it: half a node time-out until it asks its peers, a whole one until
 it takes their silence for their end, and some time for a slow machine."""
 
-SILENT: Final = "nothing tells a machine without power from one that is cut off, and there is no majority to decide"
+FROZEN: Final = (
+    "its kernel answers, and its process would go on by an old count of its replicas: only votes could replace it"
+)
 MINORITY: Final = "no zone, and no shard, leaves a majority of primaries behind"
 NATIVE: Final = "without the operator nobody promotes: Valkey's own election takes a majority of primaries"
 FEW: Final = (1, 2)
@@ -66,10 +68,10 @@ CLASSES: Final = (
         "not-heard-by-peers", strikes.not_heard_by_peers, Reach.PROCESS, UNTIL_IT_STOPS, _few(MINORITY), sampled=()
     ),
     FaultClass("cut-at-the-bus", strikes.cut_at_the_bus, loses=UNTIL_IT_STOPS, without=_few(MINORITY)),
-    FaultClass("zone-cut-off", strikes.zone_cut_off, Reach.ZONE, UNTIL_IT_STOPS, _few(SILENT)),
-    FaultClass("node-frozen", strikes.node_frozen, Reach.MACHINE, LAST_MOMENTS, _few(SILENT)),
-    FaultClass("node-without-power", strikes.node_without_power, Reach.MACHINE, LAST_MOMENTS, _few(SILENT), sampled=()),
-    FaultClass("zone-without-power", strikes.zone_without_power, Reach.ZONE, LAST_MOMENTS, _few(SILENT), sampled=()),
+    FaultClass("zone-cut-off", strikes.zone_cut_off, Reach.ZONE, UNTIL_IT_STOPS),
+    FaultClass("node-frozen", strikes.node_frozen, Reach.MACHINE, LAST_MOMENTS, _few(FROZEN)),
+    FaultClass("node-without-power", strikes.node_without_power, Reach.MACHINE, LAST_MOMENTS, sampled=()),
+    FaultClass("zone-without-power", strikes.zone_without_power, Reach.ZONE, LAST_MOMENTS, sampled=()),
 )
 
 
