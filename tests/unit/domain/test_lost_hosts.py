@@ -288,6 +288,15 @@ class TestForgetting:
         snap = self.snap(heard=500)
         assert self.forgets(replace(snap, foreign=tuple(replace(f, ip="10.0.0.0") for f in snap.foreign)))
 
+    def test_s1_an_id_that_was_heard_of_a_moment_ago_is_kept(self) -> None:
+        """Its pod may be newer than the list of pods."""
+        calm = {"ready": True, "not_ready_since": None}
+        assert not self.forgets(self.snap(heard=2.9, **calm))
+        assert any("heard of a moment ago" in w.message for w in plan(self.snap(heard=2.9, **calm)).waits)
+        assert self.forgets(self.snap(heard=3.0, **calm))
+        near = self.snap(heard=0.5, **calm)
+        assert self.forgets(replace(near, foreign=tuple(replace(f, ip="10.0.0.0") for f in near.foreign)))
+
     def test_s4_one_that_is_linked_again_stops_everything_and_may_be_a_leftover(self) -> None:
         snap = self.snap(heard=0)
         linked = replace(snap, foreign=tuple(replace(f, alive_since=NOW - 60) for f in snap.foreign))

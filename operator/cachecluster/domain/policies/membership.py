@@ -20,6 +20,9 @@ from cachecluster.domain.topology import Member, Shard
 FULL_MESH_LIMIT: Final = 24
 """Up to so many nodes everybody meets everybody (0.3-0.5 s, engine-facts §3); beyond, gossip does the rest."""
 
+JUST_HEARD_SECONDS: Final = 3.0
+"""No list of pods is older."""
+
 
 def introduce_nodes(now: Situation) -> Iterator[Verdict]:
     """Members that do not know each other, or only at an old address, meet (S4: only pods of this cluster)."""
@@ -156,6 +159,10 @@ def forget_departed(now: Situation) -> Iterator[Verdict]:
         members = tuple(m.target for m in now.topology.members if _lists(now, m, foreign.node_id))
         if not members or _still_needed(now, foreign):
             continue
+        if _just_heard(now, foreign):
+            message = f"node {foreign.node_id} was heard of a moment ago; it is forgotten if nobody hears of it again"
+            yield Wait(Reason.FORGETTING_NODE, message, 0.5)
+            continue
         places = list(hiding_places(now.snap, now.topology, foreign))
         if places:
             message = (
@@ -169,6 +176,13 @@ def forget_departed(now: Situation) -> Iterator[Verdict]:
             f"forgetting node {foreign.node_id}, last at {foreign.ip or 'an unknown address'}: its process is gone"
         )
         yield Do(Forget(foreign.node_id, members), Reason.FORGETTING_NODE, message)
+
+
+def _just_heard(now: Situation, foreign: ForeignId) -> bool:
+    """It may be in a pod that the list of pods did not have yet, unless another node has its address."""
+    if foreign.heard_at is None or any(m.node is not None and m.pod.ip == foreign.ip for m in now.topology.members):
+        return False
+    return now.snap.now - foreign.heard_at < JUST_HEARD_SECONDS
 
 
 def _lists(now: Situation, member: Member, node_id: NodeId) -> bool:
