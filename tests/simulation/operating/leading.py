@@ -121,23 +121,10 @@ class Leading:
         before = self._writing.get(slot)
         if before is None or not before.node.alive or node.me.config_epoch > before.epoch:
             self._writing[slot] = Writing(node, node.me.config_epoch, now)
-        elif node is before.node or self._is_untold(node, before):
-            return
-        elif now - max(before.since, _awake_since(node) - EPOCH) > BOTH_SECONDS:
+        elif node is not before.node and now - max(before.since, _awake_since(node) - EPOCH) > BOTH_SECONDS:
             self.world.violate(
                 "S10", f"{node.ip} still takes writes of slot {slot}, which {before.node.ip} took over {before.since}"
             )
-
-    def _is_untold(self, node: Node, new: Writing) -> bool:
-        """In a cluster of one shard, its process came back with its volume after the other had taken over, and the bus
-        is cut between the two: nobody else can tell it (docs/durability.md).
-        """
-        leading = [n for n in self._living(node) if n.me.primary and n.me.slots]
-        alone = {node, new.node} >= set(leading)
-        came_back = node.started - node.ahead - EPOCH > new.since
-        stored = node.config.append_only or node.config.snapshots
-        cut = self.world.network.apart(node.ip, new.node.ip, PONG_SECONDS, Port.BUS)
-        return alone and came_back and stored and cut
 
     def _copied(self, node: Node, now: float) -> None:
         """Who asks for a replica takes no more writes soon after the last report of one (docs/durability.md)."""
