@@ -8,7 +8,7 @@ import pytest
 from cachecluster.api import names
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from tests.simulation.conftest import Seeds
-from tests.simulation.engine.network import OPERATOR
+from tests.simulation.engine.network import OPERATOR, Port
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.operating.faults import Faults
 from tests.simulation.schedules import VERSIONS, version_of
@@ -189,6 +189,21 @@ def test_s10_who_was_replaced_and_has_not_heard_of_it_goes_on_refusing_writes(wo
     world.network.mend(box.ip or "", OPERATOR)
     world.wait(30)
     assert {box.key.name, heir.key.name} & asking(world) == {box.key.name}
+    world.network.heal()
+    running.recovers()
+
+
+def test_s10_who_comes_back_with_its_volume_and_cannot_hear_of_its_successor_refuses_writes(world: World) -> None:
+    """Only the bus is cut, so that the operator reaches both and no node can tell it."""
+    running = Running(world, (1, 1), persistence=PERSISTENT["AppendOnly"])
+    box, (heir,) = world.primary(0), replicas(world)
+    world.partitioned = True
+    world.network.isolate(box.ip or "", {heir.ip or ""}, (Port.BUS,))
+    world.kubelets.kill(box)
+    until_replaced(world, box)
+    world.until(lambda: asking(world) == {box.key.name}, "it asks for a replica, and has none", 60)
+    world.wait(30)
+    assert asking(world) == {box.key.name}
     world.network.heal()
     running.recovers()
 

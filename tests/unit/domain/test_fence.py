@@ -152,6 +152,12 @@ class TestReplaced:
         assert pods(plan(both.snapshot()), LowerFence) == []
         assert pods(plan(both.with_node(0, 0, fence=self.NOTE).snapshot()), LowerFence) == []
 
+    def test_s10_one_that_has_come_back_and_has_not_heard_of_it_is_told_to_ask_for_a_replica(self) -> None:
+        leading = {"role": Role.PRIMARY, "follows": None, "slots": ALL_SLOTS, "epoch": 5, "replica_lag": None}
+        both = few().with_node(0, 1, **leading).with_node(0, 0, parameters=DOWN)
+        assert [a.parameters for a in of_type(both, Configure) if a.nodes[0].pod == "cart-0-0"] == [fence.RAISED]
+        assert not of_type(both.with_node(0, 0, parameters=UP), Configure)
+
     def test_s10_nor_is_it_lowered_while_the_successor_cannot_be_asked(self) -> None:
         alone = few().with_node(0, 0, fence=self.NOTE, replica_lag=None).with_node(0, 1, answers=False)
         assert not pods(plan(alone.snapshot()), LowerFence)

@@ -138,6 +138,8 @@ def _settle(now: Situation, busy: set[int]) -> Iterator[Do]:
                     yield from _primary(now, shard, member)
             elif member is shard.primary or not _takes_itself_for_primary(member):
                 yield from _bystander(now, member)
+            elif shard.primary is not None:
+                yield from _outdated(shard.primary, member)
 
 
 def _takes_itself_for_primary(member: Member) -> bool:
@@ -168,6 +170,16 @@ def _bystander(now: Situation, member: Member) -> Iterator[Do]:
     message = f"{member.pod.name} accepts writes without a replica" if default else f"{member.pod.name} has no fence"
     action = LowerFence(member.target, fence.LOWERED if default else (), member.pod.fence)
     yield Do(action, Reason.FENCING, message)
+
+
+def _outdated(primary: Member, member: Member) -> Iterator[Do]:
+    """It claims slots that another serves by now, and nobody whom it hears can tell it: nobody reports to it either, so
+    that it refuses writes once it asks for a replica.
+    """
+    if member.node is None or fence.is_raised(member.node):
+        return
+    message = f"{member.pod.name} stops accepting writes until it has heard that {primary.pod.name} leads"
+    yield Do(Configure((member.target,), fence.RAISED), Reason.FENCING, message)
 
 
 def _patience(now: Situation) -> Iterator[Do]:
