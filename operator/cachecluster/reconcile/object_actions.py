@@ -67,12 +67,26 @@ async def change_shard(action: RollPod | RemoveReplicas | SettleShard, context: 
     """Apply the StatefulSet with its new partition or number of members.
 
     Raises Doubt if the StatefulSet controller would then replace a pod that is being resized, beside the one that it is
-    to replace (S7).
+    to replace, or if somebody has just deleted another one of the shard (S7).
     """
+    if isinstance(action, RollPod):
+        for ordinal in range(action.manifest["spec"]["replicas"]):
+            if ordinal != action.ordinal:
+                await _check_stays(action.shard, ordinal, context)
     first = action.ordinal + 1 if isinstance(action, RollPod) else partition_of(action.manifest)
     for ordinal in range(first, action.manifest["spec"]["replicas"]):
         await _check_has_revision(action.shard, ordinal, context)
     await _apply(action.manifest, action.uid, context)
+
+
+async def _check_stays(shard: int, ordinal: int, context: Context) -> None:
+    name = names.pod_name(context.ref.name, shard, ordinal)
+    try:
+        pod = await context.deps.kube.get("v1", "Pod", context.ref.namespace, name)
+    except NotFound:
+        return
+    if "deletionTimestamp" in pod["metadata"]:
+        raise Doubt(f"{name} is being deleted")
 
 
 async def _check_has_revision(shard: int, ordinal: int, context: Context) -> None:
