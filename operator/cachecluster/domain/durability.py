@@ -15,9 +15,11 @@ NAMES: Final = frozenset({TO_WRITE, MAX_LAG})
 """The operator's own among the live parameters."""
 ENGINE_DEFAULTS: Final[Mapping[str, str]] = {MAX_LAG: "10", TO_WRITE: "0"}
 """Of every supported release: no replica is asked for."""
+ONE_REPLICA: Final[Mapping[str, str]] = {MAX_LAG: str(MAX_LAG_SECONDS), TO_WRITE: "1"}
+"""One that reports is asked for."""
 _WANTED: Final[Mapping[DurabilityMode, Mapping[str, str]]] = {
     DurabilityMode.DEFAULT: {},
-    DurabilityMode.AT_LEAST_ONE_REPLICA: {MAX_LAG: str(MAX_LAG_SECONDS), TO_WRITE: "1"},
+    DurabilityMode.AT_LEAST_ONE_REPLICA: ONE_REPLICA,
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from cachecluster.api.durability import MAX_LAG_SECONDS, DurabilityMode
-from cachecluster.domain.durability import ENGINE_DEFAULTS, MAX_LAG, NAMES, TO_WRITE
+from cachecluster.domain.durability import ENGINE_DEFAULTS, NAMES, ONE_REPLICA
 from cachecluster.domain.nodes import NodeView
 from cachecluster.domain.snapshot import Parameters
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS, Topology
@@ -16,7 +16,7 @@ from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS, Topology
 TIMEOUT: Final = "cluster-node-timeout"
 ASKED: Final = NAMES | {TIMEOUT}
 """What every node is asked for the sake of this."""
-RAISED: Final[Parameters] = ((MAX_LAG, str(MAX_LAG_SECONDS)), (TO_WRITE, "1"))
+RAISED: Final[Parameters] = tuple(sorted(ONE_REPLICA.items()))
 LOWERED: Final[Parameters] = tuple(sorted(ENGINE_DEFAULTS.items()))
 PATIENT_SECONDS: Final = 15.0
 """A node timeout at which neither the heir nor another primary counts itself to a minority before the fence expires:
@@ -28,9 +28,8 @@ LATE_SECONDS: Final = 3
 """One that has not for so long is about to be missed."""
 FEW: Final = 2
 """Of so many primaries nobody can replace one by votes."""
-
-
 REPLACED: Final = "replaced"
+"""What stands at the end of a record whose primary has a successor, or may have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ QUIET_SECONDS: Final = 2
 """For so long a replica has not heard of a primary whose machine has fallen silent."""
 EXPIRY_SECONDS: Final = MAX_LAG_SECONDS + 4
 """So long after a replica has last heard of its primary, that has refused writes for want of a report: two seconds
-after the lag that it allows. One more, for the last report may be a second younger than the
-last ping; and one, for the replica tells whole seconds.
+after the lag that it allows. One more, for the last report may be a second younger than the last ping; and one, for the
+replica tells whole seconds.
 """
 APART_SECONDS: Final = 2
 """A replica's link ended with the process although it seems to have ended this much before our connection: it tells

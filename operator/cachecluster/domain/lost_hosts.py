@@ -84,12 +84,17 @@ def _should_answer(snap: Snapshot, pod: Pod) -> bool:
     return pod.ready or is_lost(snap, pod)
 
 
+def is_succeeded(topology: Topology, foreign: ForeignId) -> bool:
+    """Another node has its address by now."""
+    return any(m.node is not None and m.pod.ip == foreign.ip for m in topology.members)
+
+
 def hiding_places(snap: Snapshot, topology: Topology, foreign: ForeignId) -> Iterator[str]:
     """Kubernetes nodes on which the process of an id that no pod has any more may still run unseen: its pod was deleted
     by force, and no kubelet has confirmed that it has ended.
     """
-    if any(m.node is not None and m.pod.ip == foreign.ip for m in topology.members):
-        return  # another node has its address
+    if is_succeeded(topology, foreign):
+        return
     for name, host in sorted(snap.hosts.items()):
         since = host.not_ready_since
         if host.ready or host.out_of_service:

@@ -8,7 +8,7 @@ from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.domain.actions import Forget, Meet, Replicate
 from cachecluster.domain.listing import listed
-from cachecluster.domain.lost_hosts import hiding_places
+from cachecluster.domain.lost_hosts import hiding_places, is_succeeded
 from cachecluster.domain.nodes import NodeId, NodeView, Role
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
@@ -180,7 +180,7 @@ def forget_departed(now: Situation) -> Iterator[Verdict]:
 
 def _just_heard(now: Situation, foreign: ForeignId) -> bool:
     """It may be in a pod that the list of pods did not have yet, unless another node has its address."""
-    if foreign.heard_at is None or any(m.node is not None and m.pod.ip == foreign.ip for m in now.topology.members):
+    if foreign.heard_at is None or is_succeeded(now.topology, foreign):
         return False
     return now.snap.now - foreign.heard_at < JUST_HEARD_SECONDS
 
