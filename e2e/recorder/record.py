@@ -320,7 +320,10 @@ def setting(key: str) -> str:
 
 
 async def shards() -> list[tuple[int, int]]:
-    """Slot ranges as the cluster has them now, sorted; waits until all slots are covered."""
+    """Slot ranges as the cluster has them now, sorted; waits until all slots are covered and every node answers.
+
+    NetworkPolicies let a new pod in machine by machine: the first node that answers says nothing about the others.
+    """
     deadline = time.monotonic() + VERIFY_SECONDS
     while True:
         client = connect()
@@ -329,8 +332,9 @@ async def shards() -> list[tuple[int, int]]:
             rows: Any = await client.execute_command("CLUSTER SLOTS", target_nodes=RedisCluster.RANDOM)
             ranges = sorted(rows if isinstance(rows, dict) else {(int(r[0]), int(r[1])): r for r in rows})
             if sum(last - first + 1 for first, last in ranges) == 16384:
+                await client.execute_command("PING", target_nodes=RedisCluster.ALL_NODES)
                 return ranges
-        except (RedisError, RedisClusterException, OSError) as error:  # network policies take a while to let pods in
+        except (RedisError, RedisClusterException, OSError) as error:
             if time.monotonic() > deadline:
                 raise
             print(f"waiting for the cluster: {error}", flush=True)
