@@ -70,6 +70,6 @@ class Writer:
             history.acked[token] = slot
             history.acked_at[token] = self.world.loop.time()
             if not asking:
-                self.world.watch.leading.accepted(node, slot)
+                self.world.watch.leading.accepted(node, slot, token)
         else:
             self.refused[answer.split()[0]] = self.refused.get(answer.split()[0], 0) + 1

@@ -46,7 +46,9 @@ class Watch:
         """By StatefulSet: its partition, and the uids of pods that were down when it was set."""
         self.loss_accepted = False
         self.given_up: set[str] = set()
-        """Lost writes whose slots have been given out again since."""
+        """Lost writes whose slots have been given out again since, and what only a primary has that was replaced while
+        it lived.
+        """
         self.approved: set[tuple[str, int]] = set()
         """Incident and slot: what approvals have been used for."""
         self.leading = Leading(world)
@@ -196,6 +198,7 @@ class Watch:
                 self.world.violate("S10", f"{node.ip} is released although {other.ip} serves its slots")
             if other.me.primary_id == node.node_id:
                 newer = {t for s, some in other.tokens.items() if s in node.me.slots for t in some} - mine
+                newer -= self.given_up
                 if newer and node.me.primary:
                     self.world.violate("S5", f"{node.ip} is released although {other.ip} has {len(newer)} newer writes")
 

@@ -85,6 +85,7 @@ class Leading:
             self.world.violate("S10", f"{what} and takes writes")
         elif hears := [n.ip for n in self._living(node) if n is not node and self._hears(n, holder)]:
             self.world.violate("S10", f"{what}, as {hears} know")
+        self.world.watch.given_up |= _tokens(holder) - _tokens(node)
 
     def _has_stopped(self, holder: Node) -> bool:
         """It refuses writes for want of a replica; or it would, had it not stood still or were its clock right."""
@@ -102,18 +103,22 @@ class Leading:
             return False
         if now - max(witness.thawed, holder.thawed) < PONG_SECONDS or witness.now() - witness.started < PONG_SECONDS:
             return False
-        if holder.node_id not in witness.rows or network.listeners.get(witness.ip) is not witness:
+        row = witness.rows.get(holder.node_id)
+        if row is None or network.listeners.get(witness.ip) is not witness:
+            return False
+        if witness.now() - row.pong_received > PONG_SECONDS:  # answers get lost
             return False
         asked = not network.apart(OPERATOR, witness.ip, PONG_SECONDS)
         return asked and not network.apart(witness.ip, holder.ip, PONG_SECONDS, Port.BUS)
 
     # -- writes ----------------------------------------------------------------------------------------------------
 
-    def accepted(self, node: Node, slot: int) -> None:
+    def accepted(self, node: Node, slot: int, token: str) -> None:
         """A primary has acknowledged a client's write of a slot of its own."""
         now = self.world.loop.time()
         if any(n.me.config_epoch > node.me.config_epoch and slot in n.me.slots for n in self._living(node)):
             self.beside += 1
+            self.world.watch.given_up.add(token)
             if node in self.fenced and self.world.clock.now() > max(node.thawed + COUNT_SECONDS, _tells_again(node)):
                 what = f"{node.ip} takes a write of slot {slot} although it was replaced, fenced"
                 self.world.violate("S10", what)
