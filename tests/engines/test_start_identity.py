@@ -6,6 +6,7 @@ import time
 import pytest
 from redis import exceptions as refused
 
+from cachecluster.domain import fence
 from tests.engines.harness.binaries import EngineBinary
 from tests.engines.harness.cluster import SLOTS, ProcessCluster
 from tests.engines.harness.tags import tag
@@ -134,6 +135,8 @@ async def test_s5_primary_with_an_old_snapshot_follows_the_replica_that_was_prom
     await primary.kill()
     await primary.start()
     assert "normal start: after" in primary.log_end()
+    for name, value in fence.OUTDATED:
+        assert await primary.call("CONFIG", "GET", name) == [name, value], "it would take writes"
     await becomes_primary(replica)
     await follows(primary, replica)
     assert (await myself(primary))[0] == old_id

@@ -8,7 +8,7 @@ import pytest
 from cachecluster.api import names
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from tests.simulation.conftest import Seeds
-from tests.simulation.engine.network import OPERATOR, Port
+from tests.simulation.engine.network import OPERATOR
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.operating.faults import Faults
 from tests.simulation.schedules import VERSIONS, version_of
@@ -177,69 +177,6 @@ def test_s1_who_is_cut_off_from_the_primary_alone_promotes_nobody(world: World) 
     assert not promotions(world)
     world.network.heal()
     running.recovers()
-
-
-def test_s10_who_was_replaced_and_has_not_heard_of_it_goes_on_refusing_writes(world: World) -> None:
-    """The operator reaches it again, and its successor does not; that neither takes a write is an invariant."""
-    running = Running(world, (1, 1))
-    box, (heir,) = world.primary(0), replicas(world)
-    world.cut_off(box)
-    until_replaced(world, box)
-    world.network.mend(OPERATOR, box.ip or "")
-    world.network.mend(box.ip or "", OPERATOR)
-    world.wait(30)
-    assert {box.key.name, heir.key.name} & asking(world) == {box.key.name}
-    world.network.heal()
-    running.recovers()
-
-
-def test_s10_who_comes_back_with_its_volume_and_cannot_hear_of_its_successor_refuses_writes(world: World) -> None:
-    """Only the bus is cut, so that the operator reaches both and no node can tell it."""
-    running = Running(world, (1, 1), persistence=PERSISTENT["AppendOnly"])
-    box, (heir,) = world.primary(0), replicas(world)
-    world.partitioned = True
-    world.network.isolate(box.ip or "", {heir.ip or ""}, (Port.BUS,))
-    world.kubelets.kill(box)
-    until_replaced(world, box)
-    world.until(lambda: asking(world) == {box.key.name}, "it asks for a replica, and has none", 60)
-    world.wait(30)
-    assert asking(world) == {box.key.name}
-    world.network.heal()
-    running.recovers()
-
-
-@pytest.mark.parametrize("leader", ["the same operator", "another operator"])
-def test_s10_nor_does_it_take_writes_while_its_successor_cannot_be_asked(world: World, leader: str) -> None:
-    """The cut comes to run between the operator and the successor."""
-    running = Running(world, (1, 1))
-    box, (heir,) = world.primary(0), replicas(world)
-    world.cut_off(box)
-    until_replaced(world, box)
-    world.network.isolate(heir.ip or "", {OPERATOR})
-    world.network.mend(OPERATOR, box.ip or "")
-    world.network.mend(box.ip or "", OPERATOR)
-    if leader == "another operator":
-        world.kill_operator(running.ref)
-    world.wait(30)
-    assert box.key.name in asking(world)
-    world.network.heal()
-    running.recovers()
-    assert len(fences(world)) == 1
-
-
-def test_s10_nor_while_its_successor_is_down_and_may_come_back(world: World) -> None:
-    running = Running(world, (1, 1), persistence=PERSISTENT["AppendOnly"])
-    box, (heir,) = world.primary(0), replicas(world)
-    world.cut_off(box)
-    until_replaced(world, box)
-    world.wait(3)
-    world.power_off(heir.host)
-    world.wait(10)
-    world.network.heal()
-    world.power_on(heir.host)
-    world.wait(5)
-    running.recovers(200)
-    assert not world.watch.leading.beside
 
 
 def without_fence(world: World) -> None:

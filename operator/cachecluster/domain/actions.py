@@ -153,8 +153,6 @@ class AssignSlots:
     disruptive: ClassVar[bool] = False
     node: Target
     slots: SlotSet
-    after_data_loss: bool
-    """The slots had held data (S2): whoever comes back with it after all must not take them away again."""
     first_epoch: int | None = None
     """SET-CONFIG-EPOCH before, for a node that knows nobody yet."""
 

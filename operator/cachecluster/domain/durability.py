@@ -1,13 +1,11 @@
-"""What ``durability.mode`` asks of every node, and which shards refuse writes for it."""
+"""What ``durability.mode`` asks of every node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.spec import CacheClusterSpec, DurabilityMode
-from cachecluster.domain.snapshot import InvalidSpec
-from cachecluster.domain.syncing import is_catching_up
-from cachecluster.domain.topology import Member, Shard, Topology, weakness
+from cachecluster.domain.topology import Member, Topology
 
 TO_WRITE: Final = "min-replicas-to-write"
 MAX_LAG: Final = "min-replicas-max-lag"
@@ -32,29 +30,3 @@ def is_alone(topology: Topology, member: Member) -> bool:
     """It leads a shard, and no replica is in step with it: told to ask for one, it would refuse writes at once."""
     shard = next(s for s in topology.shards if member in s.members)
     return shard.primary is member and not any(shard.follows(m) for m in shard.members)
-
-
-def refusing(topology: Topology) -> Sequence[Shard]:
-    """Shards that serve slots and refuse to write to them because no replica keeps up with their primary."""
-    return [s for s in topology.shards if s.primary is not None and s.refuses_writes]
-
-
-def is_passing(shard: Shard) -> bool:
-    """Some other member is about to follow: what every change of the primary brings for a moment."""
-    return any(m.usable and not is_catching_up(m.node) for m in shard.members if m is not shard.primary)
-
-
-def refusal(shard: Shard, spec: CacheClusterSpec | InvalidSpec) -> str:
-    """Why a shard refuses writes and what ends that, for people."""
-    leader = shard.primary.pod.name if shard.primary is not None else "its primary"
-    if not isinstance(spec, InvalidSpec) and spec.durability_mode is DurabilityMode.DEFAULT:
-        return (
-            f"shard {shard.index} refuses writes (NOREPLICAS): no replica keeps up with {leader} ({weakness(shard)}). "
-            "The operator has had it ask for one, for with so few shards nobody could elect another primary while it "
-            "goes on; it tells it to do without as soon as it may act"
-        )
-    return (
-        f"shard {shard.index} refuses writes (NOREPLICAS): no replica keeps up with {leader} ({weakness(shard)}), and "
-        f"durability.mode {DurabilityMode.AT_LEAST_ONE_REPLICA} asks for one. They are accepted again as soon as one "
-        "is in step; to do without until then, set durability.mode to Default"
-    )

@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from cachecluster.api.durability import MAX_LAG_SECONDS, DurabilityMode
-from cachecluster.domain.durability import ENGINE_DEFAULTS, NAMES, ONE_REPLICA
-from cachecluster.domain.nodes import NodeView
+from cachecluster.domain.durability import ENGINE_DEFAULTS, MAX_LAG, NAMES, ONE_REPLICA, TO_WRITE
+from cachecluster.domain.nodes import NodeView, Role
 from cachecluster.domain.snapshot import Parameters
-from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS, Topology
+from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS, Member, Shard, Topology
 
 TIMEOUT: Final = "cluster-node-timeout"
 ASKED: Final = NAMES | {TIMEOUT}
 """What every node is asked for the sake of this."""
 RAISED: Final[Parameters] = tuple(sorted(ONE_REPLICA.items()))
 LOWERED: Final[Parameters] = tuple(sorted(ENGINE_DEFAULTS.items()))
+OUTDATED: Final[Parameters] = ((MAX_LAG, "1"), (TO_WRITE, "1"))
+"""What somebody asks for who has been replaced and has not heard of it: told by the start script, or by the operator.
+Nobody else asks for so recent a report, so it says who that is.
+"""
 PATIENT_SECONDS: Final = 15.0
 """A node timeout at which neither the heir nor another primary counts itself to a minority before the fence expires:
 who has, refuses writes for five seconds more once it has a majority again (engine-facts §2).
@@ -89,9 +93,35 @@ def is_raised(view: NodeView) -> bool:
     return all(view.parameters.get(name) == value for name, value in RAISED)
 
 
+def is_outdated(view: NodeView) -> bool:
+    """When its process began, or when it was last looked at, its slots were another's."""
+    return all(view.parameters.get(name) == value for name, value in OUTDATED)
+
+
 def is_lowered(view: NodeView) -> bool:
     """It asks for nobody; or that is not known."""
     return all(view.parameters.get(name, value) == value for name, value in LOWERED)
+
+
+def takes_itself_for_primary(member: Member) -> bool:
+    """It serves slots, as far as it knows."""
+    return member.node is not None and member.node.leads and bool(member.node.myself.slots)
+
+
+def may_be_replaced(shard: Shard, member: Member) -> bool:
+    """A replica has been told to lead in its place, and who of them does so cannot be asked: two would take writes if
+    this one was told to go on alone. One that does not run may come back to lead, with its volume.
+    """
+    if member.node is None or not takes_itself_for_primary(member):
+        return False
+    if not (is_replaced(member.pod.fence) or is_outdated(member.node)):
+        return False
+    return len(shard.members) < shard.expected or not all(m is member or _leads_not(m) for m in shard.members)
+
+
+def _leads_not(member: Member) -> bool:
+    view = member.node
+    return view is not None and (view.role is Role.REPLICA or view.blank)
 
 
 def is_heard(view: NodeView, within: int = HEARD_SECONDS) -> bool:

@@ -21,7 +21,6 @@ from cachecluster.api.status import (
 from cachecluster.domain.actions import ExpandVolume, ResizePod, SetUsers
 from cachecluster.domain.data_loss import Incident, data_loss_status, open_incident
 from cachecluster.domain.drift import fingerprint
-from cachecluster.domain.durability import refusal, refusing
 from cachecluster.domain.failovers import Chronicle, failovers, last_failover
 from cachecluster.domain.listing import listed
 from cachecluster.domain.live_parameters import wanted
@@ -31,6 +30,7 @@ from cachecluster.domain.plan import Block, Do, Outcome, Plan, Verdict, Wait
 from cachecluster.domain.policies import access, storage
 from cachecluster.domain.policies.configuration import REFUSED_ADVICE
 from cachecluster.domain.progress import resharding_before, resharding_status
+from cachecluster.domain.refused_writes import refusal, refusing
 from cachecluster.domain.requests import handled_failover
 from cachecluster.domain.served import slots_told
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union

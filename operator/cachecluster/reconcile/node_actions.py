@@ -109,7 +109,11 @@ def _lists(view: NodeView, node_id: NodeId) -> bool:
 
 
 async def assign_slots(action: AssignSlots, context: Context) -> None:
-    """ADDSLOTSRANGE for the slots that the node itself sees unowned (S2); then open it to applications and replicas."""
+    """ADDSLOTSRANGE for the slots that the node itself sees unowned (S2); then open it to applications and replicas.
+
+    By the newest epoch: whoever comes back with data of before a loss must not take the slots away again, and who takes
+    over from this one later needs a newer one (`first_epoch`).
+    """
     async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
         view = await client.view()
         if view.role is not Role.PRIMARY:
@@ -122,9 +126,8 @@ async def assign_slots(action: AssignSlots, context: Context) -> None:
         missing = action.slots - view.myself.slots
         if action.first_epoch is not None:
             await _first_epoch(client, action.first_epoch)
-        if missing and action.after_data_loss:
-            await client.bump_epoch()
         if missing:
+            await client.bump_epoch()
             await client.add_slots(missing)
         if view.blank:
             await client.release(action.node.shard)

@@ -15,6 +15,7 @@ from tests.simulation.kubernetes.container import FOREIGN_VOLUME_EXIT, NO_USERS_
 
 PEERS_AT_ONCE = 12
 LARGEST_PAGE = 65536
+ASKS_FOR_REPLICA = {"min-replicas-to-write": "1", "min-replicas-max-lag": "1"}
 
 
 class Startup:
@@ -106,7 +107,7 @@ class Startup:
         if not self._has_data:
             self._run(blank=True)
         else:
-            self._run(quarantined=verdict not in {"moved", "unsynced"})
+            self._run(quarantined=verdict not in {"moved", "unsynced"}, replaced=verdict == "moved")
 
     def _judge(self, conf: NodesConf) -> str:
         replicas = [r for r in conf.rows if _in_shard(r, conf)]
@@ -140,7 +141,7 @@ class Startup:
                 left -= row.slots
         return not left
 
-    def _run(self, *, blank: bool = False, quarantined: bool = False) -> None:
+    def _run(self, *, blank: bool = False, quarantined: bool = False, replaced: bool = False) -> None:
         environment = self.environment
         if blank:
             if self.disk.nodes_conf is not None:
@@ -148,6 +149,8 @@ class Startup:
             self.disk.nodes_conf = None
         live = environment.config.live
         live = {**live, PARAMETER: _bounded(live.get(PARAMETER, ""), self._memory_limit)}
+        if replaced:
+            live |= ASKS_FOR_REPLICA
         self.node = Node(
             self.network,
             environment.address,

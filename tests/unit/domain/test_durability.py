@@ -9,7 +9,7 @@ from cachecluster.api import names
 from cachecluster.api.conditions import ConditionType
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import Reason
-from cachecluster.domain import durability
+from cachecluster.domain import durability, refused_writes
 from cachecluster.domain.actions import Apply, Configure, LowerFence, MoveSlots
 from cachecluster.domain.drift import key_of
 from cachecluster.domain.live_parameters import noted, wanted
@@ -157,7 +157,7 @@ def test_replicas_and_shards_without_slots_refuse_nothing_that_anybody_asks_of_t
     new = new.with_node(0, 0, slots=SlotSet.from_ranges([(0, 16383)]), good_replicas=2)
     new = new.with_node(1, 0, slots=NO_SLOTS, keys=0, good_replicas=0).with_node(0, 1, good_replicas=0)
     topology = observe(new.snapshot())
-    assert not durability.refusing(topology)
+    assert not refused_writes.refusing(topology)
     assert topology.shards[1].refuses_writes
 
 

@@ -22,7 +22,7 @@ from cachecluster.domain.loss import EXPIRY_SECONDS
 from cachecluster.domain.nodes import Ending, Role, Unreachable
 from cachecluster.domain.plan import Plan
 from cachecluster.domain.planner import plan
-from cachecluster.domain.slots import ALL_SLOTS
+from cachecluster.domain.slots import ALL_SLOTS, share
 from cachecluster.domain.snapshot import InvalidSpec
 from tests.unit.domain.building import Cluster, formed
 from tests.unit.domain.deciding import of_type
@@ -155,8 +155,25 @@ class TestReplaced:
     def test_s10_one_that_has_come_back_and_has_not_heard_of_it_is_told_to_ask_for_a_replica(self) -> None:
         leading = {"role": Role.PRIMARY, "follows": None, "slots": ALL_SLOTS, "epoch": 5, "replica_lag": None}
         both = few().with_node(0, 1, **leading).with_node(0, 0, parameters=DOWN)
-        assert [a.parameters for a in of_type(both, Configure) if a.nodes[0].pod == "cart-0-0"] == [fence.RAISED]
-        assert not of_type(both.with_node(0, 0, parameters=UP), Configure)
+        assert [a.parameters for a in of_type(both, Configure) if a.nodes[0].pod == "cart-0-0"] == [fence.OUTDATED]
+        outdated = {**DOWN, **dict(fence.OUTDATED)}
+        assert not of_type(both.with_node(0, 0, parameters=outdated), Configure)
+
+    def test_s10_so_is_one_whose_successor_does_not_answer_but_is_known_to_others(self) -> None:
+        leading = {"role": Role.PRIMARY, "follows": None, "epoch": 9, "answers": False}
+        both = few(2).with_node(0, 1, **leading, slots=share(2)[0]).with_node(0, 0, parameters=DOWN)
+        assert [a.parameters for a in of_type(both, Configure) if a.nodes[0].pod == "cart-0-0"] == [fence.OUTDATED]
+
+    def test_s10_one_that_was_replaced_when_it_started_stays_so_while_the_successor_cannot_be_asked(self) -> None:
+        outdated = {"parameters": {**DOWN, **dict(fence.OUTDATED)}, "replica_lag": None, "good_replicas": 0}
+        both = few().with_node(0, 0, **outdated, fence="")
+        alone = both.with_node(0, 1, answers=False)
+        assert not pods(plan(alone.snapshot()), LowerFence)
+        [said] = [b.message for b in plan(alone.snapshot()).blocks if b.reason is Reason.WRITES_REFUSED]
+        assert "cart-0-1 may come back with it" in said
+        lost_too = both.with_node(0, 1, role=Role.PRIMARY, follows=None, keys=0)
+        assert pods(plan(lost_too.snapshot()), LowerFence) == ["cart-0-0"], "there is nobody left with newer data"
+        assert pods(plan(both.snapshot()), LowerFence) == ["cart-0-0"], "the other one follows it"
 
     def test_s10_nor_is_it_lowered_while_the_successor_cannot_be_asked(self) -> None:
         alone = few().with_node(0, 0, fence=self.NOTE, replica_lag=None).with_node(0, 1, answers=False)

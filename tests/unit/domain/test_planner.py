@@ -60,11 +60,13 @@ class TestFormation:
         assert [type(s) for s in steps] == [AssignSlots, AssignSlots, AssignSlots, Meet]
         assert len(steps[3].pairs) == 15
         assert len({e for _, e in steps[3].epochs}) == 6
+        leading = {step.first_epoch for step in steps[:3]}
+        assert len(leading) == 3
+        assert min(leading) > max(e for _, e in steps[3].epochs), "a takeover keeps the newest epoch"
         covered = NO_SLOTS
         for step in steps[:3]:
             assert not covered & step.slots
             covered |= step.slots
-            assert (step.node.node_id, step.first_epoch) in steps[3].epochs
         assert covered == ALL_SLOTS
 
     def test_no_zone_holds_a_majority_of_the_chosen_primaries(self) -> None:

@@ -14,7 +14,7 @@ from cachecluster.domain.loss_messages import demand, outcome
 from cachecluster.domain.nodes import NodeId, Peer
 from cachecluster.domain.placement import choose_primaries
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
-from cachecluster.domain.policies.membership import serial
+from cachecluster.domain.policies.membership import first_epoch
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
 from cachecluster.domain.snapshot import ObjectKey
@@ -29,7 +29,7 @@ def lead_new_shards(now: Situation) -> Iterator[Verdict]:
     request for another node timeout (Valkey cluster_legacy.c, clusterUpdateState).
     """
     for shard, leader in _first_to_answer(now):
-        action = AssignSlots(leader.target, shard.slots, after_data_loss=False, first_epoch=1 + serial(now, leader))
+        action = AssignSlots(leader.target, shard.slots, first_epoch=first_epoch(now, leader, leads=True))
         message = f"shard {shard.index}: {leader.pod.name} leads slots {shard.slots}"
         yield Do(action, Reason.FORMING, message)
 
@@ -115,10 +115,10 @@ def open_newcomers(now: Situation) -> Iterator[Verdict]:
 
 def _first_time(shard: Shard, missing: SlotSet, leader: Member | None) -> Iterator[Verdict]:
     if shard.primary is not None:
-        action = AssignSlots(shard.primary.target, missing, after_data_loss=False)
+        action = AssignSlots(shard.primary.target, missing)
         yield Do(action, Reason.ASSIGNING_SLOTS, f"shard {shard.index}: {shard.primary.pod.name} gets slots {missing}")
     elif leader is not None:
-        action = AssignSlots(leader.target, missing, after_data_loss=False)
+        action = AssignSlots(leader.target, missing)
         yield Do(action, Reason.ASSIGNING_SLOTS, f"shard {shard.index}: {leader.pod.name} leads slots {missing}")
     else:
         yield Wait(Reason.WAITING_FOR_PODS, f"shard {shard.index}: waiting for its pods to answer", 0.2)
@@ -143,7 +143,7 @@ def _after_loss(
         yield from _gather_behind(shard, heir)
     given = missing & incident.of(shard.name)
     if given:  # else the tables still name the lost owner: it is forgotten first, once nobody follows it any more
-        action = AssignSlots(heir.target, given, after_data_loss=True)
+        action = AssignSlots(heir.target, given)
         message = f"shard {shard.index}: slots {given} start empty on {heir.pod.name} (data loss {incident.id})"
         yield Do(action, Reason.ASSIGNING_SLOTS, message)
 

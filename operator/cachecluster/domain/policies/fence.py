@@ -18,7 +18,6 @@ from cachecluster.domain.actions import (
     SwitchOver,
 )
 from cachecluster.domain.listing import listed
-from cachecluster.domain.nodes import Role
 from cachecluster.domain.plan import Do, Verdict
 from cachecluster.domain.policies.pods import is_schedulable
 from cachecluster.domain.policies.rollout import is_going
@@ -35,26 +34,12 @@ def write_without_replicas(now: Situation) -> Iterator[Verdict]:
         primary = shard.primary
         if primary is None or primary.node is None or not primary.usable or fence.is_lowered(primary.node):
             continue
-        if _may_be_replaced(shard, primary):
+        if fence.may_be_replaced(shard, primary):
             continue
         late = not fence.is_heard(primary.node, fence.LATE_SECONDS - 1)
         if _mode(now, primary) is DurabilityMode.DEFAULT and (late or primary.node.refuses_writes):
             message = f"no replica reports to {primary.pod.name} any more: it accepts writes without one"
             yield Do(LowerFence(primary.target, fence.LOWERED, primary.pod.fence), Reason.FENCING, message)
-
-
-def _may_be_replaced(shard: Shard, member: Member) -> bool:
-    """Somebody has told a replica to lead in its place, and who of them does so cannot be asked: two would take writes
-    if this one was told to go on alone. One that does not run may come back to lead, with its volume.
-    """
-    if not (_takes_itself_for_primary(member) and fence.is_replaced(member.pod.fence)):
-        return False
-    return len(shard.members) < shard.expected or not all(m is member or _leads_not(m) for m in shard.members)
-
-
-def _leads_not(member: Member) -> bool:
-    view = member.node
-    return view is not None and (view.role is Role.REPLICA or view.blank)
 
 
 def _mode(now: Situation, primary: Member) -> DurabilityMode | None:
@@ -97,7 +82,9 @@ def _lowered_for(now: Situation, step: Do) -> Iterator[Do]:
     if shard is None or shard.primary is None or shard.primary.node is None:
         return
     primary, default = shard.primary, now.spec.durability_mode is DurabilityMode.DEFAULT
-    if not default or fence.is_lowered(shard.primary.node) or not primary.usable or _may_be_replaced(shard, primary):
+    if not default or fence.is_lowered(shard.primary.node) or not primary.usable:
+        return
+    if fence.may_be_replaced(shard, primary):
         return
     staying = [m for m in _lasting(now, shard) if not _goes_with(step, m)]
     if not staying or isinstance(step.action, SwitchOver):
@@ -131,19 +118,15 @@ def _settle(now: Situation, busy: set[int]) -> Iterator[Do]:
     """Each node as it should be while nothing happens to its shard."""
     for shard in now.topology.shards:
         for member in shard.members:
-            if member.node is None or not member.usable or _may_be_replaced(shard, member):
+            if member.node is None or not member.usable or fence.may_be_replaced(shard, member):
                 continue
             if member is shard.primary and fence.matters(now.topology):
                 if shard.index not in busy:
                     yield from _primary(now, shard, member)
-            elif member is shard.primary or not _takes_itself_for_primary(member):
+            elif member is shard.primary or not fence.takes_itself_for_primary(member):
                 yield from _bystander(now, member)
-            elif shard.primary is not None:
-                yield from _outdated(shard.primary, member)
-
-
-def _takes_itself_for_primary(member: Member) -> bool:
-    return member.node is not None and member.node.leads and bool(member.node.myself.slots)
+            else:
+                yield from _outdated(member)
 
 
 def _primary(now: Situation, shard: Shard, member: Member) -> Iterator[Do]:
@@ -172,14 +155,14 @@ def _bystander(now: Situation, member: Member) -> Iterator[Do]:
     yield Do(action, Reason.FENCING, message)
 
 
-def _outdated(primary: Member, member: Member) -> Iterator[Do]:
-    """It claims slots that another serves by now, and nobody whom it hears can tell it: nobody reports to it either, so
+def _outdated(member: Member) -> Iterator[Do]:
+    """It claims slots that are another's by now, and nobody whom it hears can tell it: nobody reports to it either, so
     that it refuses writes once it asks for a replica.
     """
-    if member.node is None or fence.is_raised(member.node):
+    if member.node is None or fence.is_outdated(member.node):
         return
-    message = f"{member.pod.name} stops accepting writes until it has heard that {primary.pod.name} leads"
-    yield Do(Configure((member.target,), fence.RAISED), Reason.FENCING, message)
+    message = f"{member.pod.name} stops accepting writes until it has heard who leads its slots by now"
+    yield Do(Configure((member.target,), fence.OUTDATED), Reason.FENCING, message)
 
 
 def _patience(now: Situation) -> Iterator[Do]:

@@ -97,17 +97,21 @@ def _handshake(a: Member, b: Member) -> bool:
 
 
 def _first_epochs(now: Situation, present: Sequence[Member]) -> tuple[tuple[NodeId, int], ...]:
-    """Distinct epochs where nobody owns slots yet; later joiners get theirs from the engine."""
-    if now.topology.owners:
-        return ()
+    """Who knows nobody gets an epoch of its own. Two that have none when they meet would get one from the engine, the
+    newest of all (Valkey cluster_legacy.c, clusterHandleConfigEpochCollision).
+    """
     alone = (m for m in present if m.node is not None and len(m.node.peers) == 1 and m.node.myself.config_epoch == 0)
-    return tuple((m.target.node_id, 1 + serial(now, m)) for m in alone)
+    return tuple((m.target.node_id, first_epoch(now, m)) for m in alone)
 
 
-def serial(now: Situation, member: Member) -> int:
-    """A number of its own for every expected pod, the same in every pass."""
-    members = max((s.expected for s in now.topology.shards), default=1)
-    return member.pod.shard * members + member.pod.ordinal
+def first_epoch(now: Situation, member: Member, *, leads: bool = False) -> int:
+    """One of its own for every expected pod, the same in every pass. Leaders have the newest: a takeover keeps an epoch
+    that is the newest already, and then the old primary, back from a restart, takes no other node's word for it.
+    """
+    shards = now.topology.shards
+    members = max((s.expected for s in shards), default=1)
+    older = members * (1 + max((s.index for s in shards), default=0)) if leads else 0
+    return 1 + older + member.pod.shard * members + member.pod.ordinal
 
 
 def attach_replicas(now: Situation) -> Iterator[Verdict]:

@@ -3,7 +3,8 @@
 # A primary that comes back without its memory, or with an older copy of it, must not meet its replicas under its old
 # identity: they would throw away what they have and copy what it has. While it is down they elect a new primary. So
 # this script looks at what the node was, asks the other nodes what has become of its slots, and only then starts
-#   normally     it was a replica; or its slots have moved on and it will follow; or nobody has newer data
+#   normally     it was a replica, or nobody has newer data
+#   replaced     its slots have moved on: it accepts no write until it follows
 #   new          it had no task yet: application and replication switched off until the operator gives it one
 #   blank        its data is gone: under a new identity, owning nothing, otherwise as a new node
 #   quarantined  its data may be older than that of a replica: application and replication switched off, the operator decides
@@ -69,18 +70,29 @@ write_users() {
         refuse "$NO_USERS" "the file of users cannot be written to the volume"
 }
 
+# serve USERS [OPTION...]
 serve() {
-    check_users "$1"
+    users=$1
+    shift
+    check_users "$users"
     rm -rf "$WORK"
-    write_users "$1"
+    write_users "$users"
     bound_memory
     exec valkey-server "$CONFIG/valkey.conf" --primaryuser "$own" \
-        --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP" ${maxmemory:+--maxmemory "$maxmemory"}
+        --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP" ${maxmemory:+--maxmemory "$maxmemory"} "$@"
 }
 
 start_normally() {
     say "normal start: $1"
     serve "$USERS"
+}
+
+# Who has been replaced refuses writes until it has heard so from its successor, which may be down just now: nobody
+# follows it any more, so it asks for a replica. The operator knows it by what it asks for, and has it ask for nobody once
+# it is a replica itself.
+start_replaced() {
+    say "normal start: $1; it refuses writes until it follows"
+    serve "$USERS" --min-replicas-to-write 1 --min-replicas-max-lag 1
 }
 
 # A node without a task is closed to applications and to replication until the operator gives it one: a replica that
@@ -295,7 +307,8 @@ start_former_primary() {
     esac
     has_data || start_blank "its memory is gone; $reason"
     case $verdict in
-        moved | unsynced) start_normally "$reason" ;;
+        moved) start_replaced "$reason" ;;
+        unsynced) start_normally "$reason" ;;
         *) start_quarantined "$reason" ;;
     esac
 }
