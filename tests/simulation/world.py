@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from cachecluster.api import names
 from cachecluster.domain.snapshot import ClusterRef
+from cachecluster.reconcile.wake import Wake
 from tests.simulation.engine.disk import Disk
 from tests.simulation.engine.network import QUIET
 from tests.simulation.engine.node import Node
@@ -22,6 +23,7 @@ from tests.simulation.operating.convergence import converged, unconverged
 from tests.simulation.operating.faults import NO_FAULTS, Faults, Killed
 from tests.simulation.operating.invariants import Watch
 from tests.simulation.operating.operator import Operator, Recorder
+from tests.simulation.operating.person import heeds
 from tests.simulation.site import EXIT_SECONDS, Site
 
 NAMESPACE = "shop"
@@ -267,7 +269,7 @@ class World(Site):
         operator.end()
 
     def _wake(self, key: Key, body: Object | None) -> None:
-        """A watch event reaches who looks after the cluster; status updates of the CacheCluster itself tell nothing."""
+        """A watch event reaches who looks after the cluster; of the CacheCluster's status it tells who wrote that."""
         if key.kind in {"ControllerRevision", "PersistentVolumeClaim"}:
             return
         new_spec = False
@@ -275,11 +277,15 @@ class World(Site):
             known = {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}
             before, self._seen[key] = self._seen.get(key, {}), known
             if before == known:
+                self._tell(key, lambda wake: wake.status_changed(body.get("status", {})))
                 return
             new_spec = before.get("generation") != known["generation"]
+        self._tell(key, lambda wake: wake.set(new_spec=new_spec))
+
+    def _tell(self, key: Key, news: Callable[[Wake], None]) -> None:
         for operator in (*self.leader.values(), *self.fading):
             if key.namespace == operator.ref.namespace and not operator.way.dead and not self.api_down:
-                self.clock.later(0.005, lambda wake=operator.wake: wake.set(new_spec=new_spec))
+                self.clock.later(0.005, news, operator.wake)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -325,8 +331,10 @@ class World(Site):
             operator.way.freeze_at = None
 
     def converge(self, ref: ClusterRef, seconds: float = 300.0) -> float:
-        """Wait until the cluster is whole and the operator has nothing left to do; then make sure that it rests."""
-        took = self.until(lambda: converged(self, ref), "converged", seconds)
+        """Wait until the cluster is whole and the operator has nothing left to do; then make sure that it rests. What
+        is left to people somebody does meanwhile.
+        """
+        took = self.until(lambda: not heeds(self, ref) and converged(self, ref), "converged", seconds)
         self.assert_rests(ref)
         if changed := self.store.changed_by_readers():
             raise AssertionError(self.report(f"the operator has changed what it had only read: {changed}"))

@@ -1,5 +1,6 @@
 """What people are told of data that is lost: what it was, what is done, and what they can do."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from cachecluster.api import names
@@ -9,6 +10,7 @@ from cachecluster.domain.data_loss import Incident
 from cachecluster.domain.listing import listed
 from cachecluster.domain.requests import approval_command, approved_loss
 from cachecluster.domain.snapshot import InvalidSpec, Snapshot
+from cachecluster.domain.topology import Member
 
 _SLOTS_SHOWN: Final = 60
 _REQUEST_SHOWN: Final = 40
@@ -27,6 +29,15 @@ def what(told: DataLoss) -> str:
 
 def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
+
+
+def older_data(copies: Sequence[Member]) -> str:
+    """What to do with pods whose data is older than what was acknowledged, and of which none may lead for that."""
+    pods = listed([m.pod.name for m in copies])
+    return (
+        f"Take from {pods} what you need, then delete the pod, with its volume if it has one: with nothing left, the "
+        "shard goes on as recovery.onDataLoss says"
+    )
 
 
 def demand(snap: Snapshot, incident: Incident) -> str:

@@ -77,8 +77,11 @@ def _clusters(registry: kopf.OperatorRegistry, shared: Shared) -> None:
             await loop.finish(ref, shared.deps, leaving=shared.leaving, last_act=shared.last_act)
             return
         changed, new_spec = news.observe(ref, body)
+        key = ClusterKey(ref.namespace, ref.name)
         if changed:
-            shared.wakes.wake(ClusterKey(ref.namespace, ref.name), new_spec=new_spec)
+            shared.wakes.wake(key, new_spec=new_spec)
+        else:
+            shared.wakes.status_changed(key, body.get("status") or {})
 
     @kopf.daemon(names.API_VERSION, names.PLURAL, id="cluster", cancellation_backoff=2.0, registry=registry)
     async def cluster(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:

@@ -84,6 +84,7 @@ async def _look_again_and_again(looker: "_Looker", wake: Wake, stop: "asyncio.Fu
             await _back_off(wake, stop, max(seconds, result.at_least if isinstance(result, Failed) else 0.0), pace)
             continue
         failures = 0
+        wake.told(result.status if result is not None else None)
         acted = acted + 1 if result is not None and result.plan.steps else 0
         if acted > pace.busy_passes:
             await _back_off(wake, stop, pace.busy_pause, pace)

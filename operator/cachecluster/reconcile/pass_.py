@@ -2,9 +2,9 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
@@ -52,6 +52,8 @@ class PassResult:
     """Look again after so long; None: only when something happens, or at the next resync."""
     data_loss: OnDataLoss | None = None
     """A data loss has been found, and this is what the spec says of it."""
+    status: Mapping[str, Any] | None = None
+    """What the CacheCluster's status says by now; None: this pass had none to write."""
 
     @property
     def failed(self) -> bool:
@@ -78,11 +80,12 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector
         memory.keys_moved += sum(o.keys_moved for o in outcomes)
         status = derive(snap, plan, outcomes, keys_moved=memory.keys_moved, chronicle=memory.chronicle)
         _remember_loss(snap, status.data_loss, memory)
-        await _report(snap, status, deps)
+        wanted = status.to_json()
+        await _report(snap, status, wanted, deps)
         if status.resharding != resharding_before(snap):
             memory.keys_moved = 0
         found = await _announce_loss(snap, status.data_loss, deps, memory)
-        return PassResult(plan, outcomes, _requeue(plan, outcomes), found)
+        return PassResult(plan, outcomes, _requeue(plan, outcomes), found, wanted)
     return PassResult(plan, outcomes, _requeue(plan, outcomes))
 
 
@@ -166,9 +169,8 @@ async def _announce_loss(
     return OnDataLoss.WAIT_FOR_APPROVAL if isinstance(snap.spec, InvalidSpec) else snap.spec.on_data_loss
 
 
-async def _report(snap: Snapshot, status: CacheClusterStatus, deps: Dependencies) -> None:
+async def _report(snap: Snapshot, status: CacheClusterStatus, wanted: Mapping[str, Any], deps: Dependencies) -> None:
     """Write the status if it differs from what is there; tell how far a resharding has come."""
-    wanted = status.to_json()
     news = resharding_news(resharding_before(snap), status.resharding)
     if news is not None:
         log.info(news, extra={"cluster": str(snap.ref), "reason": Reason.MOVING_SLOTS.value})

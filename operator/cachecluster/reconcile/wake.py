@@ -1,7 +1,7 @@
 """Who must look again: one wake-up flag for each cluster, and which clusters have pods on a Kubernetes node."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from cachecluster.domain.snapshot import ClusterRef
@@ -23,6 +23,7 @@ class Wake:
         self._new_spec = False
         self._alarm = False
         self._only_urgent = False
+        self._told: Mapping[str, Any] | None = None
         self._waiter: asyncio.Future[Any] | None = None
 
     @property
@@ -46,6 +47,18 @@ class Wake:
     def clear(self) -> None:
         """Begin to look: from here on a wake-up asks for another look."""
         self._woken = self._new_spec = self._alarm = False
+        self._told = None
+
+    def told(self, status: Mapping[str, Any] | None) -> None:
+        """A look has ended with this status; None: it was not for us to write one."""
+        self._told = status
+
+    def status_changed(self, status: Mapping[str, Any]) -> None:
+        """Wake if somebody else has written it, such as a former leader that had stood still. While we look it is read
+        anyway, or ours is on its way.
+        """
+        if self._told is not None and status != self._told:
+            self.set()
 
     async def wait(self, stop: "asyncio.Future[Any]", seconds: float, *, only_urgent: bool = False) -> None:
         """Until woken, or ``stop`` is done, or ``seconds`` are over."""
@@ -93,6 +106,12 @@ class Wakes:
         entry = self._wakes.get(key)
         if entry is not None:
             entry[1].set(new_spec=new_spec)
+
+    def status_changed(self, key: ClusterKey, status: Mapping[str, Any]) -> None:
+        """The status of one cluster has been written."""
+        entry = self._wakes.get(key)
+        if entry is not None:
+            entry[1].status_changed(status)
 
     def pod_seen(self, key: ClusterKey, pod: str, node: str | None) -> None:
         """Remember where a pod of a cluster runs."""

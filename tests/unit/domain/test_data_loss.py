@@ -186,5 +186,9 @@ def test_older_data_is_neither_served_nor_dropped_and_somebody_is_told() -> None
     unheard = plan(lost.with_node(0, 1, answers=False).snapshot())
     assert not [b for b in unheard.blocks if b.reason is Reason.NO_SYNCED_REPLICA]
     assert any("Waiting for all of its pods" in w.message for w in unheard.waits)
+    also = lost.with_node(0, 0, role=Role.REPLICA, follows="id-after", up=False, down_seconds=-1)
+    after = replace(also, ghosts=(gone("id-after", share(3)[0], epoch=9),))
+    [block] = [b for b in plan(after.snapshot()).blocks if b.reason is Reason.NO_SYNCED_REPLICA]
+    assert "Take from cart-0-2 what you need" in block.message, "somebody follows the lost successor, and has nothing"
     followed = replace(lost, ghosts=(gone("id-before", share(3)[0]),))
     assert not any("followed an earlier one" in b.message for b in plan(followed.snapshot()).blocks)

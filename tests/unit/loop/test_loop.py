@@ -135,6 +135,29 @@ async def test_the_first_pass_begins_at_once_and_then_it_rests() -> None:
         await cluster.rests()
 
 
+async def test_a_status_that_somebody_else_has_written_begins_a_pass() -> None:
+    """As a former leader does that had stood still: what it writes late is corrected at once."""
+    ours, late = {"message": "ours"}, {"message": "of before"}
+    async with running(Cluster(replace(IDLE, status=ours), replace(IDLE, status=ours))) as cluster:
+        cluster.wake.status_changed(late)
+        await cluster.passes(1)
+        await cluster.rests()
+        cluster.wake.status_changed(ours)
+        await cluster.rests()
+        cluster.wake.status_changed(late)
+        await cluster.passes(2)
+        await cluster.rests()
+
+
+@pytest.mark.parametrize("result", [IDLE, NotLeader()])
+async def test_who_has_written_none_does_not_care_what_it_says(result: PassResult | Exception) -> None:
+    async with running(Cluster(result)) as cluster:
+        await cluster.passes(1)
+        await cluster.rests()
+        cluster.wake.status_changed({"message": "another's"})
+        await cluster.rests()
+
+
 async def test_a_wake_up_begins_a_pass() -> None:
     async with running(Cluster()) as cluster:
         await cluster.passes(1)

@@ -10,7 +10,7 @@ from cachecluster.domain.actions import AssignSlots, Release, Replicate
 from cachecluster.domain.data_loss import Incident, open_incident, settled_successors
 from cachecluster.domain.leaders import choose_leaders
 from cachecluster.domain.listing import listed
-from cachecluster.domain.loss_messages import demand, outcome
+from cachecluster.domain.loss_messages import demand, older_data, outcome
 from cachecluster.domain.nodes import NodeId, Peer
 from cachecluster.domain.placement import choose_primaries
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
@@ -162,10 +162,7 @@ def _older_copies(now: Situation, shard: Shard) -> Iterator[Verdict]:
     if not shard.complete:
         yield Wait(Reason.SLOTS_UNCOVERED, f"{message}. Waiting for all of its pods to answer", 0.5)
         return
-    message = (
-        f"{message}, and no pod of the shard has it. Take from {copies} what you need, then delete the pod, with its "
-        "volume if it has one: with nothing left, the shard goes on as recovery.onDataLoss says"
-    )
+    message = f"{message}, and no pod of the shard has it. {older_data(shard.replicas)}"
     yield Block(Reason.NO_SYNCED_REPLICA, message)
 
 

@@ -9,6 +9,7 @@ from cachecluster.domain.death import loss_of
 from cachecluster.domain.heirs import best_heir, strangers
 from cachecluster.domain.listing import listed
 from cachecluster.domain.loss import Lost, quiet_seconds
+from cachecluster.domain.loss_messages import older_data
 from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.hanging import end_hung_nodes
@@ -42,7 +43,9 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
     heir = best_heir(now.topology, shard, lost.node_id, lost.is_over)
     if heir is None:
         message = f"shard {shard.index}: {lost.why}, and no replica that answers has completed a sync with it"
-        return Block(Reason.NO_SYNCED_REPLICA, message)
+        copies = [m for m in shard.members if m.node is not None and m.node.keys]
+        advice = f". {older_data(copies)}" if lost.proven and shard.complete and copies else ""
+        return Block(Reason.NO_SYNCED_REPLICA, message + advice)
     deaf = strangers(shard, heir.target.node_id, lost.node_id) if lost.fence else []
     if deaf:
         cut = f"{listed([m.pod.name for m in deaf])} and {heir.pod.name} do not hear each other"

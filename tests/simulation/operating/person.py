@@ -1,0 +1,27 @@
+"""Somebody who reads the status, and does what only people may decide."""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from cachecluster.api import names
+from cachecluster.domain.snapshot import ClusterRef
+from tests.simulation.kubernetes.store import Key
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+OLDER_DATA: Final = re.compile(r"Take from (.+?) what you need, then delete the pod")
+
+
+def heeds(world: "World", ref: ClusterRef) -> bool:
+    """Deletes pods with data that is too old to be served, once told to. Whether it came to that."""
+    asked = OLDER_DATA.search(world.cluster(ref).get("status", {}).get("message", ""))
+    if asked is None:
+        return False
+    for box in world.boxes(ref.name):
+        if re.search(rf"\b{box.key.name}\b", asked[1]):
+            claim = Key("PersistentVolumeClaim", ref.namespace, f"{names.DATA_VOLUME}-{box.key.name}")
+            assert world.store.look(claim) is None, "no schedule destroys volumes: one has the newer data"
+            world.note(f"somebody deletes {box.key.name}, as told")
+            world.store.delete(box.key)
+    return True
