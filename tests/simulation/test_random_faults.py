@@ -55,7 +55,8 @@ def _schedule(seed: int, world: World) -> None:
     world.wait(10)
     running.recovers(SETTLED_SECONDS)
     settled = world.history.acknowledged_before((scene.parted_at or began) - JUST_NOW_SECONDS)
-    gone = [loss for loss in world.watch.losses if scene.parted_at is None or loss.token in settled]
+    kept = [loss for loss in world.watch.losses if loss.token not in world.watch.thrown_away]
+    gone = [loss for loss in kept if scene.parted_at is None or loss.token in settled]
     assert not gone, world.report(f"lost: {gone[0]}")
 
 

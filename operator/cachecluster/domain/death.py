@@ -5,7 +5,7 @@ from typing import Final
 
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import FailoverCause
-from cachecluster.domain.fence import Record
+from cachecluster.domain.fence import Record, takes_itself_for_primary
 from cachecluster.domain.loss import Lost, ended_together, has_expired, has_fallen_silent
 from cachecluster.domain.lost_hosts import word_on
 from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, ReplicaLink, Unreachable
@@ -97,10 +97,12 @@ def _is_silent(snap: Snapshot, pod: Pod, lost: LostConnection | None) -> bool:
 
 def _all_answer(topology: Topology, shard: Shard, owner: NodeId, pod: Pod) -> bool:
     """Whoever follows it as far as anybody knows, or may do so unknown to others, answers the operator: who does not
-    may still report to it.
+    may still report to it. So may one that it has replaced, as soon as that has heard so from it.
     """
     rows = (row for v in _views(topology) for row in v.peers)
     if not all(row.node_id in topology.by_id for row in rows if row.primary_id == owner):
+        return False
+    if any(takes_itself_for_primary(m) for m in shard.members):
         return False
     silent = (m for m in shard.members if m.node is None and m.pod is not pod and not m.pod.never_ran)
     return all(isinstance(m.view, Unreachable) and m.view.refused for m in silent)

@@ -38,7 +38,7 @@ def run(node: "Node") -> None:
     _check_manual(node)
     manual = bool(state.manual_end) and state.manual_can_start
     primary = node.rows.get(node.me.primary_id) if node.me.primary_id else None
-    if node.me.primary or primary is None or not (primary.fail or manual):
+    if node.me.primary or primary is None or not primary.slots or not (primary.fail or manual):
         return
     timeout = max(2 * node.timeout, 2.0)
     if not manual and _data_age(node) > 1.0 + node.timeout * VALIDITY_FACTOR:

@@ -367,10 +367,10 @@ class Node:
         if not self.me.primary:
             return
         gone = {s: t for s, t in self.tokens.items() if s in slots}
-        self.discard(gone, SLOTS_LOST)
         for slot, tokens in gone.items():
             for token in tokens:
                 replication.remove(self, slot, token)
+        self.discard(gone, SLOTS_LOST)
 
     def reset(self) -> None:
         """Begin anew as an empty primary (clusterReset)."""

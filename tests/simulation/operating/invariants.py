@@ -46,9 +46,11 @@ class Watch:
         """By StatefulSet: its partition, and the uids of pods that were down when it was set."""
         self.loss_accepted = False
         self.given_up: set[str] = set()
-        """Lost writes whose slots have been given out again since, and what only a primary has that was replaced while
-        it lived.
-        """
+        """Lost writes whose slots have been given out again since."""
+        self.superseded: set[str] = set()
+        """What only a primary has that was replaced while it lived."""
+        self.thrown_away: set[str] = set()
+        """What somebody has deleted with a pod, as told."""
         self.approved: set[tuple[str, int]] = set()
         """Incident and slot: what approvals have been used for."""
         self.leading = Leading(world)
@@ -101,7 +103,7 @@ class Watch:
 
     def _judge_loss(self, node: Node, slot: int, token: str, why: str) -> None:
         box = self.world.box_of(node)
-        if why == SLOTS_LOST:
+        if why == SLOTS_LOST and token not in self.superseded and not self.world.partitioned:
             self.world.violate("S2", f"{node.ip} dropped the last copy of {token} with its slot {slot}")
         elif why.startswith("full sync") and not self.world.partitioned:
             self.world.violate("S3", f"{node.ip}: {why} wiped the last copy of {token} in slot {slot}")
@@ -198,7 +200,7 @@ class Watch:
                 self.world.violate("S10", f"{node.ip} is released although {other.ip} serves its slots")
             if other.me.primary_id == node.node_id:
                 newer = {t for s, some in other.tokens.items() if s in node.me.slots for t in some} - mine
-                newer -= self.given_up
+                newer -= self.superseded
                 if newer and node.me.primary:
                     self.world.violate("S5", f"{node.ip} is released although {other.ip} has {len(newer)} newer writes")
 

@@ -10,6 +10,7 @@ from tests.simulation.clock import EPOCH
 from tests.simulation.engine import replication
 from tests.simulation.engine.network import OPERATOR, Port
 from tests.simulation.engine.node import Node
+from tests.simulation.operating.faults import NO_FAULTS
 
 if TYPE_CHECKING:
     from tests.simulation.operating.operator import Operator
@@ -80,12 +81,13 @@ class Leading:
         if not unheard or not lost_to_us:
             self.world.violate("S10", f"{what} and can be heard")
         elif self._has_stopped(holder):
-            self.fenced.add(holder)
+            if kind is FailoverKind.TAKEOVER:
+                self.fenced.add(holder)
         elif kind is FailoverKind.TAKEOVER:
             self.world.violate("S10", f"{what} and takes writes")
         elif hears := [n.ip for n in self._living(node) if n is not node and self._hears(n, holder)]:
             self.world.violate("S10", f"{what}, as {hears} know")
-        self.world.watch.given_up |= _tokens(holder) - _tokens(node)
+        self.world.watch.superseded |= _tokens(holder) - _tokens(node)
 
     def _has_stopped(self, holder: Node) -> bool:
         """It refuses writes for want of a replica; or it would, had it not stood still or were its clock right."""
@@ -96,7 +98,7 @@ class Leading:
 
     def _hears(self, witness: Node, holder: Node) -> bool:
         """It can tell the operator that the other one lives, and knows it by its own questions. Who has stood still
-        knows what it knew then.
+        knows what it knew then; and whom the operator asks in vain for other reasons is not heard.
         """
         network, now = self.world.network, self.world.clock.now()
         if witness is holder or witness.frozen or holder.frozen or witness.quarantined:
@@ -108,7 +110,7 @@ class Leading:
             return False
         if witness.now() - row.pong_received > PONG_SECONDS:  # answers get lost
             return False
-        asked = not network.apart(OPERATOR, witness.ip, PONG_SECONDS)
+        asked = self.world.faults == NO_FAULTS and not network.apart(OPERATOR, witness.ip, PONG_SECONDS)
         return asked and not network.apart(witness.ip, holder.ip, PONG_SECONDS, Port.BUS)
 
     # -- writes ----------------------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ class Leading:
         now = self.world.loop.time()
         if any(n.me.config_epoch > node.me.config_epoch and slot in n.me.slots for n in self._living(node)):
             self.beside += 1
-            self.world.watch.given_up.add(token)
+            self.world.watch.superseded.add(token)
             if node in self.fenced and self.world.clock.now() > max(node.thawed + COUNT_SECONDS, _tells_again(node)):
                 what = f"{node.ip} takes a write of slot {slot} although it was replaced, fenced"
                 self.world.violate("S10", what)

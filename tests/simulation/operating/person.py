@@ -23,5 +23,7 @@ def heeds(world: "World", ref: ClusterRef) -> bool:
             claim = Key("PersistentVolumeClaim", ref.namespace, f"{names.DATA_VOLUME}-{box.key.name}")
             assert world.store.look(claim) is None, "no schedule destroys volumes: one has the newer data"
             world.note(f"somebody deletes {box.key.name}, as told")
+            if box.node is not None:
+                world.watch.thrown_away |= {t for some in box.node.tokens.values() for t in some}
             world.store.delete(box.key)
     return True

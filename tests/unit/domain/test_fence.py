@@ -240,6 +240,10 @@ class TestExpiry:
         assert not of_type(cluster, Promote)
         assert of_type(cluster.with_node(0, 2, refuses=True), Promote)
 
+    def test_s10_nor_if_one_that_it_has_replaced_may_hear_so_any_moment_and_report_to_it(self) -> None:
+        former = {"role": Role.PRIMARY, "follows": None, "slots": ALL_SLOTS, "epoch": 0}
+        assert not of_type(lost(1, 2).with_node(0, 2, **former), Promote)
+
     def test_s10_an_heir_must_be_heard_by_those_that_would_follow_it(self) -> None:
         """They would go on reporting to the old primary, should that come back."""
         assert not of_type(lost(1, 2).with_node(0, 1, pong_age=3), Promote)
