@@ -1,4 +1,4 @@
-"""`kubectl drain` as people type it, of one cluster's pods alone: the applications beside it stay."""
+"""`kubectl drain` as people type it, of one cluster's pods or the operator's: the applications beside them stay."""
 
 import subprocess
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from e2e.cluster import CLUSTER_LABEL, Cluster
+from e2e.diagnosis import OPERATOR_SELECTOR
 from e2e.kube import Kube
 
 DRAIN_SECONDS: Final = 180
@@ -14,9 +15,17 @@ DRAIN_SECONDS: Final = 180
 
 def drain(cart: Cluster, node: str, *, evict: bool = True) -> None:
     """Drain a node to the end; `evict=False` deletes the pods instead, past all budgets (`--disable-eviction`)."""
-    options = [f"--pod-selector={CLUSTER_LABEL}={cart.name}", "--ignore-daemonsets", "--delete-emptydir-data"]
-    forced = [] if evict else ["--disable-eviction"]
-    argv = [*cart.kube.kubectl, "drain", node, *options, *forced, f"--timeout={DRAIN_SECONDS}s"]
+    _drain(cart.kube, node, f"{CLUSTER_LABEL}={cart.name}", *([] if evict else ["--disable-eviction"]))
+
+
+def drain_operator(kube: Kube, node: str) -> None:
+    """Drain a node of the operator's pods, to the end."""
+    _drain(kube, node, OPERATOR_SELECTOR)
+
+
+def _drain(kube: Kube, node: str, selector: str, *forced: str) -> None:
+    options = [f"--pod-selector={selector}", "--ignore-daemonsets", "--delete-emptydir-data", *forced]
+    argv = [*kube.kubectl, "drain", node, *options, f"--timeout={DRAIN_SECONDS}s"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DRAIN_SECONDS + 30, check=False)
     assert done.returncode == 0, f"the drain of {node} did not end:\n{done.stdout}{done.stderr}"
 

@@ -10,7 +10,7 @@ import pytest
 
 from e2e.cluster import ZONE, Cluster, Member
 from e2e.diagnosis import OPERATOR_NAMESPACE
-from e2e.drain import cordoned, drain, draining, uncordon
+from e2e.drain import cordoned, drain, drain_operator, draining, uncordon
 from e2e.install import RELEASE, Installation, until_operator_ready
 from e2e.kube import ApiError, Kube, wait
 from e2e.recorder import History, Recorder
@@ -26,16 +26,22 @@ def test_primary_cannot_be_evicted(kube: Kube, cart: Cluster) -> None:
         assert is_refused(kube, cart, cart.primary_of(shard))
 
 
-def test_all_machines_are_drained_one_after_another(kube: Kube, cart: Cluster, recorder: Recorder) -> None:
-    before = cart.uids()
+def test_all_machines_are_drained_one_after_another(
+    installation: Installation, kube: Kube, cart: Cluster, recorder: Recorder
+) -> None:
+    """Of the operator's pods, too, at the same time."""
+    before, operators = cart.uids(), {p["metadata"]["uid"] for p in installation.operator_pods()}
     with recorder.writing():
         for node in sorted(n["metadata"]["name"] for n in kube.list("Node")):
             with cordoned(kube, node):
-                drain(cart, node)
+                with draining(cart, node):
+                    drain_operator(kube, node)
                 assert node not in {m.node for m in cart.members()}
+            until_operator_ready(kube)
             cart.until_whole()
     after = cart.uids()
     assert all(after[pod] != before[pod] for pod in before), "a machine was not drained of its pod"
+    assert not operators & {p["metadata"]["uid"] for p in installation.operator_pods()}
     cart.assert_spread()
     print_and_assert_no_request_failed("all machines, one after another", recorder.history)
     assert not cart.read()["status"]["failovers"], "a planned move was told as a failure"
