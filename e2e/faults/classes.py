@@ -71,7 +71,6 @@ CLASSES: Final = (
     FaultClass("zone-cut-off", strikes.zone_cut_off, Reach.ZONE, UNTIL_IT_STOPS),
     FaultClass("node-frozen", strikes.node_frozen, Reach.MACHINE, LAST_MOMENTS, _few(FROZEN)),
     FaultClass("node-without-power", strikes.node_without_power, Reach.MACHINE, LAST_MOMENTS, sampled=()),
-    FaultClass("zone-without-power", strikes.zone_without_power, Reach.ZONE, LAST_MOMENTS, sampled=()),
 )
 
 

@@ -66,16 +66,16 @@ class Stage:
         return sorted(found, key=lambda m: (m.restarts, m.name))
 
     def _may_be_hit(self, member: Member, reach: Reach, primaries: Sequence[Member]) -> bool:
-        """Applications go on beside a machine, a majority of shards beside that or a zone, and we can see all this."""
+        """Applications go on beside a machine, most shards beside that or a zone, and we can see all this."""
         match reach:
             case Reach.PROCESS:
                 return True
             case Reach.MACHINE:
                 inside = sum(m.node == member.node for m in primaries)
-                return member.node not in self.stands and (inside == 1 or 2 * inside < len(primaries))
+                return member.node not in self.stands and _is_survived(inside, len(primaries))
             case Reach.ZONE:
                 inside = sum(m.zone == member.zone for m in primaries)
-                return 2 * inside < len(primaries) and member.zone != self.zone_of(self.shopper.node)
+                return member.zone != self.zone_of(self.shopper.node) and _is_survived(inside, len(primaries))
 
     def slots_within(self, victim: Member, reach: Reach) -> set[str]:
         """Slots of the shards that are led from where the fault strikes, as the recorder names them: `0-5460`."""
@@ -99,10 +99,6 @@ class Stage:
         """Names; they are in OPERATOR_NAMESPACE."""
         found = self.kube.list("Pod", OPERATOR_NAMESPACE, OPERATOR_SELECTOR)
         return [str(pod["metadata"]["name"]) for pod in found]
-
-    def machines_of(self, zone: str) -> Sequence[str]:
-        """Kubernetes nodes of a zone."""
-        return [str(n["metadata"]["name"]) for n in self.kube.list("Node", "", f"{ZONE}={zone}")]
 
     def zone_of(self, machine: str) -> str:
         """Of a Kubernetes node."""
@@ -217,3 +213,8 @@ def _scratch(namespace: str) -> dict[str, object]:
         "metadata": {"name": "scratch", "namespace": namespace},
         "spec": {"limits": [limit]},
     }
+
+
+def _is_survived(lost: int, primaries: int) -> bool:
+    """The others elect a successor, or there are so few that a fence stands for votes."""
+    return lost == 1 or 2 * lost < primaries

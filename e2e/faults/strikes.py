@@ -196,18 +196,6 @@ def zone_cut_off(stage: Stage, victim: Member) -> Iterator[None]:
 
 
 @contextmanager
-def zone_without_power(stage: Stage, victim: Member) -> Iterator[None]:
-    """All machines of a zone are off."""
-    nodes = stage.machines_of(victim.zone)
-    stage.faults.power_off(*nodes)
-    try:
-        stage.until_led_by_another(victim)
-        yield
-    finally:
-        stage.faults.power_on(*nodes)
-
-
-@contextmanager
 def slow_network(stage: Stage, victim: Member) -> Iterator[None]:
     """What a primary's machine sends is late or lost."""
     with stage.faults.slow(victim.node):

@@ -172,7 +172,7 @@ class Writer:
         except (ResponseError, RedisClusterException) as error:
             self._tally.failed(self._shard, error)
             raise Refused from error
-        except RedisError as error:
+        except (RedisError, TypeError) as error:  # TypeError: asyncio's, of writing to a transport that has just closed
             self._tally.failed(self._shard, error)
             raise Indeterminate from error
 
