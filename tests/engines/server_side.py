@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from typing import Final
 
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ResponseError
@@ -13,6 +14,10 @@ from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.tags import tag
 from tests.engines.model_side import ASKING, KEYS, MOVING_SLOT, Seen, State, Step, in_order
 from tests.simulation.engine.atomic import ATOMIC_SINCE
+
+EVERYTHING: Final = -2
+NOTHING: Final = -1
+"""Of DEBUG DROP-CLUSTER-PACKET-FILTER."""
 
 
 class Servers:
@@ -51,10 +56,11 @@ class Servers:
             case "move":
                 node.address = self.cluster.addresses.take()
                 await self._start(step.node)
-            case "deaf" | "hears":
-                everything, nothing = -2, -1
-                which = everything if step.what == "deaf" else nothing
-                await node.call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", which)
+            case "deaf":
+                await node.call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", EVERYTHING)
+            case "hears":
+                await node.call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", NOTHING)
+                await self._connect_anew_to(node)
             case "blank":
                 for path in node.data.iterdir():
                     path.unlink()
@@ -62,6 +68,15 @@ class Servers:
             case _:
                 return await self._command(node, step)
         return True
+
+    async def _connect_anew_to(self, node: NodeProcess) -> None:
+        """A ping that was dropped on a connection that stands is waited for as long as other packets come, and who has
+        given the node up stays with that: no network loses a packet so.
+        """
+        node_id = await node.call("CLUSTER", "MYID")
+        for other in self.nodes:
+            if other is not node and other.running:
+                await other.call("DEBUG", "CLUSTERLINK", "KILL", "TO", node_id)
 
     async def _start(self, index: int) -> None:
         self.starts += 1
