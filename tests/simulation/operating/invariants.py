@@ -9,6 +9,7 @@ from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.records import FILE
 from cachecluster.domain.slots import SlotSet, union
 from cachecluster.engines.client import SlotState
+from tests.simulation.engine import replication
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
 from tests.simulation.kubernetes.kubelet import Sandbox
@@ -196,7 +197,8 @@ class Watch:
     def _releasing(self, node: Node) -> None:
         mine = _tokens(node)
         for other in self.living(self.world.owner[node]):
-            if other is not node and not other.quarantined and other.me.slots & node.me.slots:
+            serves = not other.quarantined and not replication.refuses(other)
+            if other is not node and serves and other.me.slots & node.me.slots:
                 self.world.violate("S10", f"{node.ip} is released although {other.ip} serves its slots")
             if other.me.primary_id == node.node_id:
                 newer = {t for s, some in other.tokens.items() if s in node.me.slots for t in some} - mine
