@@ -1,8 +1,9 @@
 """Actions on Kubernetes objects."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Final
+from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.actions import (
@@ -81,22 +82,25 @@ async def change_shard(action: RollPod | RemoveReplicas | SettleShard, context: 
 
 async def _check_stays(shard: int, ordinal: int, context: Context) -> None:
     name = names.pod_name(context.ref.name, shard, ordinal)
-    try:
-        pod = await context.deps.kube.get("v1", "Pod", context.ref.namespace, name)
-    except NotFound:
-        return
-    if "deletionTimestamp" in pod["metadata"]:
+    if "deletionTimestamp" in await _pod_metadata(name, context):
         raise Doubt(f"{name} is being deleted")
 
 
 async def _check_has_revision(shard: int, ordinal: int, context: Context) -> None:
     name = names.pod_name(context.ref.name, shard, ordinal)
+    labels = (await _pod_metadata(name, context)).get("labels", {})
+    if labels.get(names.LABEL_REVISION) == names.no_revision(context.ref.name, shard):
+        raise Doubt(f"{name} is being resized")
+
+
+async def _pod_metadata(name: str, context: Context) -> Mapping[str, Any]:
+    """Empty: there is no such pod."""
     try:
         pod = await context.deps.kube.get("v1", "Pod", context.ref.namespace, name)
     except NotFound:
-        return
-    if pod["metadata"].get("labels", {}).get(names.LABEL_REVISION) == names.no_revision(context.ref.name, shard):
-        raise Doubt(f"{name} is being resized")
+        return {}
+    metadata: Mapping[str, Any] = pod["metadata"]
+    return metadata
 
 
 async def _apply(manifest: Manifest, uid: str | None, context: Context, version: str | None = None) -> None:

@@ -80,12 +80,11 @@ async def run_pass(ref: ClusterRef, deps: Dependencies, memory: Memory, detector
         memory.keys_moved += sum(o.keys_moved for o in outcomes)
         status = derive(snap, plan, outcomes, keys_moved=memory.keys_moved, chronicle=memory.chronicle)
         _remember_loss(snap, status.data_loss, memory)
-        wanted = status.to_json()
-        await _report(snap, status, wanted, deps)
+        told = await _report(snap, status, deps)
         if status.resharding != resharding_before(snap):
             memory.keys_moved = 0
         found = await _announce_loss(snap, status.data_loss, deps, memory)
-        return PassResult(plan, outcomes, _requeue(plan, outcomes), found, wanted)
+        return PassResult(plan, outcomes, _requeue(plan, outcomes), found, told)
     return PassResult(plan, outcomes, _requeue(plan, outcomes))
 
 
@@ -169,11 +168,13 @@ async def _announce_loss(
     return OnDataLoss.WAIT_FOR_APPROVAL if isinstance(snap.spec, InvalidSpec) else snap.spec.on_data_loss
 
 
-async def _report(snap: Snapshot, status: CacheClusterStatus, wanted: Mapping[str, Any], deps: Dependencies) -> None:
-    """Write the status if it differs from what is there; tell how far a resharding has come."""
+async def _report(snap: Snapshot, status: CacheClusterStatus, deps: Dependencies) -> Mapping[str, Any]:
+    """Write the status if it differs from what is there; tell how far a resharding has come. Returns what it says."""
+    wanted = status.to_json()
     news = resharding_news(resharding_before(snap), status.resharding)
     if news is not None:
         log.info(news, extra={"cluster": str(snap.ref), "reason": Reason.MOVING_SLOTS.value})
         await deps.events.record(snap.ref, "Normal", Reason.MOVING_SLOTS, news)
     if wanted != snap.status:
         await deps.kube.patch_status(names.API_VERSION, names.KIND, snap.ref.namespace, snap.ref.name, wanted)
+    return wanted
