@@ -1,5 +1,8 @@
 """The node client against real engines: what it reads, and what it does."""
 
+import time
+from typing import Final
+
 import pytest
 from redis import exceptions
 
@@ -20,6 +23,8 @@ from tests.engines.harness.cluster import is_ok
 from tests.engines.harness.failing import fails
 from tests.engines.harness.node import NodeProcess
 from tests.engines.harness.waiting import until
+
+MISSED_SECONDS: Final = 3.0
 
 
 @pytest.fixture
@@ -158,6 +163,30 @@ async def test_view_shows_a_failed_peer_as_suspected_and_its_silence(fleet: Node
     assert row is not None
     assert row.pong_age is not None
     assert row.pong_age > 1.0
+
+
+@every_family
+async def test_a_process_that_has_started_takes_everybody_for_heard_at_that_moment(fleet: Nodes) -> None:
+    """What keeps a replica that has never been in step from being taken for one that cannot reach its primary."""
+    (lost, primary), (one, replica) = await fleet.form(1)
+    primary_id = await primary.node_id()
+    await lost.kill()
+    await until(lambda: has_not_heard(replica, primary_id, MISSED_SECONDS), "the replica misses its primary")
+    await one.kill()
+    began = time.monotonic()
+    await one.start()
+    again = await fleet.client(one)
+    assert not await has_not_heard(again, primary_id, time.monotonic() - began)
+    await until(lambda: has_not_heard(again, primary_id, MISSED_SECONDS), "the time since then is counted")
+    assert time.monotonic() - began >= MISSED_SECONDS
+
+
+async def has_not_heard(client: NodeClient, node_id: NodeId, seconds: float) -> bool:
+    """Whether the node lists another as one that it has heard of, but not for so long."""
+    row = (await client.view()).peer(node_id)
+    assert row is not None
+    assert row.pong_age is not None
+    return row.pong_age > seconds
 
 
 @every_family

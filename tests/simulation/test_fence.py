@@ -170,6 +170,36 @@ def test_s1_a_replica_that_cannot_be_asked_may_still_report_to_the_primary(world
     running.recovers()
 
 
+def test_s10_a_replica_that_has_just_started_may_report_to_the_primary_any_moment(world: World) -> None:
+    """The operator and the other replica are cut off from the primary. So is nobody else, and it goes on."""
+    running = Running(world, (1, 2))
+    box, (far, near) = world.primary(0), replicas(world)
+    world.partitioned = True
+    world.network.isolate(box.ip or "", {far.ip or "", OPERATOR})
+    world.wait(20)
+    world.kubelets.kill(near)
+    world.wait(20)
+    assert not promotions(world)
+    assert near.node is not None
+    assert near.node.repl.up, "it has not come back, and nothing was put to the test"
+    world.network.heal()
+    running.recovers()
+
+
+def test_s10_a_replica_that_starts_in_vain_does_not_hold_back_the_other_for_long(world: World) -> None:
+    running = Running(world, (1, 2))
+    box, (_, near) = world.primary(0), replicas(world)
+    world.power_off(box.host)
+    if near.host == box.host:
+        pytest.skip("they share a machine")
+    world.wait(1)
+    world.kubelets.kill(near)
+    assert until_replaced(world, box) < FENCE_SECONDS + 10
+    world.power_on(box.host)
+    world.wait(5)
+    running.recovers(180)
+
+
 def test_s1_who_is_cut_off_from_the_primary_alone_promotes_nobody(world: World) -> None:
     running = Running(world, (1, 1))
     world.network.isolate(world.primary(0).ip or "", {OPERATOR})

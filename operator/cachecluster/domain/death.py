@@ -6,7 +6,7 @@ from typing import Final
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.fence import Record, takes_itself_for_primary
-from cachecluster.domain.loss import Lost, ended_together, has_expired, has_fallen_silent
+from cachecluster.domain.loss import EXPIRY_SECONDS, Lost, ended_together, has_expired, has_fallen_silent
 from cachecluster.domain.lost_hosts import word_on
 from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, ReplicaLink, Unreachable
 from cachecluster.domain.snapshot import ContainerState, Pod, Snapshot
@@ -67,10 +67,22 @@ def _fence(
         return None
     if any(r.replication_id != record.history for r in replicas if r.link is not None and r.link.ever_synced):
         return None  # of another process
-    if not all(r.link is not None and has_expired(r.link) for r in replicas):
+    if not all(_reports_no_more(r, owner) for r in replicas):
         return None
     why = f"the machine of {pod.name} has fallen silent, and it accepts no writes since no replica reports to it"
     return Lost(owner, FailoverCause.FENCE_EXPIRED, why, pod.name, pod.ip, lost, unheard=True, fence=pod.fence)
+
+
+def _reports_no_more(replica: NodeView, owner: NodeId) -> bool:
+    """It has not heard of its primary for longer than that waits. One that has never been in step has never reported,
+    and begins as soon as it is: unless it does not reach the primary, as its bus shows, which takes everybody in
+    nodes.conf for heard at the start of the process (Valkey, clusterLoadConfig).
+    """
+    link, row = replica.link, replica.peer(owner)
+    if link is None or link.ever_synced:
+        return link is not None and has_expired(link)
+    heard = row.pong_age if row is not None else None
+    return not link.sync_in_progress and heard is not None and heard >= EXPIRY_SECONDS
 
 
 def _whereabouts(snap: Snapshot, topology: Topology, owner: NodeId) -> Pod | None:

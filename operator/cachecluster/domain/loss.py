@@ -77,7 +77,7 @@ def has_fallen_silent(link: ReplicaLink) -> bool:
 
 def has_expired(link: ReplicaLink) -> bool:
     """Its primary, if it asks for this replica, has stopped accepting writes."""
-    return not link.ever_synced or quiet_seconds(link) >= EXPIRY_SECONDS
+    return link.ever_synced and quiet_seconds(link) >= EXPIRY_SECONDS
 
 
 def ended_together(link: ReplicaLink, lost: LostConnection) -> bool:

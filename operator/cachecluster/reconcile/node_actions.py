@@ -194,7 +194,7 @@ def _is_over(lost: Lost, link: ReplicaLink) -> bool:
     if lost.cause is FailoverCause.OLDER_DATA:
         return not link.up and not link.sync_in_progress
     if lost.fence:
-        return link.ever_synced and has_expired(link)
+        return has_expired(link)
     return link.ever_synced and (not link.up or (lost.unheard and has_fallen_silent(link)))
 
 

@@ -24,6 +24,8 @@ class SavedRow:
     slots: SlotSet
     noaddr: bool
     fail: bool
+    heard: bool
+    """There has been a pong of it."""
 
 
 @dataclass(frozen=True, slots=True)

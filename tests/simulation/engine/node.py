@@ -196,6 +196,7 @@ class Node:
             row.primary, row.primary_id, row.config_epoch = saved.primary, saved.primary_id, saved.config_epoch
             row.slots, row.noaddr, row.fail = saved.slots, saved.noaddr, saved.fail
             row.fail_time = now if saved.fail else 0.0
+            row.pong_received = now if saved.heard else 0.0
             self.rows[row.node_id] = row
         self.me = self.rows[conf.myself]
         self.me.address = self.address
@@ -217,7 +218,8 @@ class Node:
         """Write nodes.conf. The engine does so at every change; here the last moment of a process is soon enough."""
         rows = tuple(
             SavedRow(
-                r.node_id, r.address, r.shard_id, r.primary, r.primary_id, r.config_epoch, r.slots, r.noaddr, r.fail
+                *(r.node_id, r.address, r.shard_id, r.primary, r.primary_id, r.config_epoch, r.slots, r.noaddr, r.fail),
+                heard=r.pong_received > 0,
             )
             for r in self.rows.values()
             if not r.handshake

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -211,6 +212,8 @@ class TestMode:
 
 
 class TestExpiry:
+    NEVER: Mapping[str, Any] = MappingProxyType({"up": False, "down_seconds": -1, "last_io": None})
+
     @pytest.mark.parametrize("shape", SHAPES)
     def test_s10_a_silent_primary_whose_fence_has_expired_is_taken_over(self, shape: tuple[int, int]) -> None:
         [promote] = of_type(lost(*shape), Promote)
@@ -250,8 +253,13 @@ class TestExpiry:
         assert of_type(lost(1, 2).with_node(0, 1, pong_age=1), Promote)
 
     def test_s10_a_replica_that_has_never_been_in_step_has_never_reported(self) -> None:
-        [promote] = of_type(lost(1, 2).with_node(0, 1, up=False, down_seconds=-1, last_io=None), Promote)
+        [promote] = of_type(lost(1, 2).with_node(0, 1, **self.NEVER), Promote)
         assert promote.node.pod == "cart-0-2"
+
+    def test_s10_but_may_begin_to_if_it_is_syncing_or_has_heard_the_primary_of_late(self) -> None:
+        cluster = lost(1, 2).with_node(0, 1, **self.NEVER)
+        assert not of_type(cluster.with_node(0, 1, syncing=True), Promote)
+        assert not of_type(cluster.with_node(0, 0, pong_age=EXPIRY_SECONDS - 0.1), Promote)
 
     def test_s1_an_operator_that_is_cut_off_itself_promotes_nobody(self) -> None:
         cluster = lost(2).with_node(1, 0, answers=False).with_node(1, 1, answers=False)
