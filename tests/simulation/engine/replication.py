@@ -128,7 +128,9 @@ def flush(node: "Node") -> None:
 
 
 def hang_up(node: "Node") -> None:
-    """End all links of a process that has ended; a primary that is not told goes on counting its last report."""
+    """End all links of a process that has ended; a primary that is not told goes on counting its last report. What is
+    on its way from a machine without power is lost.
+    """
     primary = node.repl.primary
     if primary is not None and not node.network.open(node.ip, primary.ip):
         node.repl.primary = None
@@ -136,6 +138,8 @@ def hang_up(node: "Node") -> None:
     for replica in list(node.repl.replicas.values()):
         if node.network.open(node.ip, replica.ip):
             _down(replica)
+        else:
+            replica.repl.pending = []
 
 
 def _down(node: "Node") -> None:

@@ -10,7 +10,7 @@ from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from tests.simulation.clock import EPOCH
 from tests.simulation.engine import replication
 from tests.simulation.engine.disk import Disk
-from tests.simulation.engine.network import OPERATOR, Port
+from tests.simulation.engine.network import OPERATOR, QUIET, Port
 from tests.simulation.engine.node import Node
 from tests.simulation.operating.faults import NO_FAULTS
 
@@ -118,7 +118,7 @@ class Leading:
         row = witness.rows.get(holder.node_id)
         if row is None or network.listeners.get(witness.ip) is not witness:
             return False
-        if witness.now() - row.pong_received > PONG_SECONDS:  # answers get lost
+        if network.noise is not QUIET or witness.now() - row.pong_received > PONG_SECONDS:  # answers are late, or lost
             return False
         asked = self.world.faults == NO_FAULTS and not network.apart(OPERATOR, witness.ip, PONG_SECONDS)
         return asked and not network.apart(witness.ip, holder.ip, PONG_SECONDS, Port.BUS)
