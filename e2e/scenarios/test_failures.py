@@ -53,7 +53,7 @@ def test_deleted_replica_pod_is_replaced(kube: Kube, cart: Cluster, recorder: Re
 
 
 def test_promotion_waits_neither_for_a_new_pod_nor_for_a_valid_spec(
-    kube: Kube, cart: Cluster, recorder: Recorder
+    kube: Kube, cart: Cluster, recorder: Recorder, faults: Faults
 ) -> None:
     victim, heir = cart.primary_of(0), cart.replica_of(0)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": cart.namespace}}
@@ -62,6 +62,7 @@ def test_promotion_waits_neither_for_a_new_pod_nor_for_a_valid_spec(
         cart.until("the quota is in force", lambda: in_force(kube.get("ResourceQuota", cart.namespace, "few")))
         cart.edit({"parameters": {"no-such-parameter": "1"}})
         cart.until_condition("Stalled", "True", "InvalidSpec")
+        faults.kill_container(cart.namespace, victim.name, "engine")  # else its preStop hook may still hand over
         kube.delete("Pod", cart.namespace, victim.name, grace_seconds=0)
         cart.until("the replica leads", lambda: cart.primary_of(0).name == heir.name)
         cart.until_condition("Ready")
