@@ -16,6 +16,7 @@ from e2e.install import Installation
 from e2e.kube import Kube, condition
 from e2e.leadership import Leadership
 from e2e.platform import Faults
+from e2e.victims import lone_primary, machine, zone
 
 pytestmark = pytest.mark.alone
 
@@ -29,17 +30,16 @@ OUT_OF_SERVICE: Final = {"key": "node.kubernetes.io/out-of-service", "value": "n
 
 
 def test_node_without_power_leaves_its_shard_served_and_comes_back(
-    kube: Kube, cart: Cluster, shopper: Client, faults: Faults
+    cart: Cluster, shopper: Client, faults: Faults
 ) -> None:
     cart.edit({"placement": {"nodeLossGraceSeconds": 3600}})
     cart.until_whole()
     shopper.write(200, "power")
-    near = kube.get("Pod", shopper.namespace, shopper.pod)["spec"]["nodeName"]
-    shard, victim = next((s, p) for s in range(3) if (p := cart.primary_of(s)).node != near)
+    victim = lone_primary(cart, machine, shopper.node)
     ids = {row["id"] for view in shopper.ask("nodes").values() for row in view}
     faults.power_off(victim.node)
     try:
-        cart.until("a replica leads", lambda: leader(cart, shard) not in {None, victim.name}, FAILOVER_SECONDS)
+        cart.until("a replica leads", lambda: leader(cart, victim.shard) not in {None, victim.name}, FAILOVER_SECONDS)
         cart.until_condition("Ready")
         degraded = cart.until_condition("Degraded")
         assert victim.name in degraded["message"]
@@ -55,18 +55,17 @@ def test_node_without_power_leaves_its_shard_served_and_comes_back(
     assert shopper.count(200, "dark") == 200
 
 
-def test_node_that_stays_without_power_is_left(kube: Kube, cart: Cluster, shopper: Client, faults: Faults) -> None:
+def test_node_that_stays_without_power_is_left(cart: Cluster, shopper: Client, faults: Faults) -> None:
     cart.edit({"placement": {"nodeLossGraceSeconds": 10}})
     cart.until_whole()
     shopper.write(200, "before")
-    near = kube.get("Pod", shopper.namespace, shopper.pod)["spec"]["nodeName"]
-    shard, victim = next((s, p) for s in range(3) if (p := cart.primary_of(s)).node != near)
+    victim = lone_primary(cart, machine, shopper.node)
     faults.power_off(victim.node)
     try:
         cart.until("nothing hangs there", lambda: victim.node not in {m.node for m in cart.members()}, LOSS_SECONDS)
         cart.until_condition("Degraded", "False")
         assert cart.uids()[victim.name][0] != victim.uid
-        assert leader(cart, shard) not in {None, victim.name}
+        assert leader(cart, victim.shard) not in {None, victim.name}
         assert "LeavingLostNode" in {event["reason"] for event in cart.events()}
         cart.until(
             "the id of a process that may run on is kept, and it is said",
@@ -87,10 +86,9 @@ def test_zone_without_power_is_served_and_then_replaced_by_the_others(
     cart.until_whole()
     shopper.write(200, "bright")
     zones = {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in kube.list("Node")}
-    near = zones[kube.get("Pod", shopper.namespace, shopper.pod)["spec"]["nodeName"]]
-    dark = next(m.zone for m in cart.members() if m.role == "primary" and m.zone != near)
+    dark = lone_primary(cart, zone, zones[shopper.node]).zone
     gone = {m.name for m in cart.members() if m.zone == dark}
-    faults.power_off(*(node for node, zone in zones.items() if zone == dark))
+    faults.power_off(*(node for node, at in zones.items() if at == dark))
     try:
         cart.until(
             "every shard is led from elsewhere",
@@ -105,7 +103,7 @@ def test_zone_without_power_is_served_and_then_replaced_by_the_others(
         cart.until_condition("Degraded", "False")
         cart.assert_spread()
     finally:
-        faults.power_on(*(node for node, zone in zones.items() if zone == dark))
+        faults.power_on(*(node for node, at in zones.items() if at == dark))
     cart.until_whole()
     cart.assert_spread()
     assert shopper.count(200, "dark-zone") == 200

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from e2e.client import Client
-from e2e.cluster import ZONE, Cluster, Member
+from e2e.cluster import ZONE, Cluster
 from e2e.diagnosis import OPERATOR_NAMESPACE
 from e2e.engines import Engines
 from e2e.faults.classes import LAST_MOMENTS
@@ -20,6 +20,7 @@ from e2e.leadership import CONTAINER, Leadership
 from e2e.platform import Faults
 from e2e.recorder import Recorder
 from e2e.recorder.recorder import zones
+from e2e.victims import lone_primary_on
 
 pytestmark = pytest.mark.alone
 
@@ -111,8 +112,8 @@ def test_leader_and_a_primary_lose_their_machine(
     cart.until_whole()
     leader = leadership.next()
     machine = str(kube.get("Pod", OPERATOR_NAMESPACE, leader.pod)["spec"]["nodeName"])
-    victim = primary_on(cart, machine)
-    slots = {str(cart.read()["status"]["shards"][m.shard]["slots"]) for m in led_from(cart, machine)}
+    victim = lone_primary_on(kube, cart, machine)
+    slots = {str(cart.read()["status"]["shards"][victim.shard]["slots"])}
     with recorder.writing(elsewhere(kube, machine)):
         faults.power_off(machine)
         try:
@@ -134,19 +135,6 @@ def operator_pod(kube: Kube, name: str) -> tuple[str, int]:
     """Its address, and how often its container has ended."""
     status = kube.get("Pod", OPERATOR_NAMESPACE, name)["status"]
     return str(status["podIP"]), sum(int(s["restartCount"]) for s in status["containerStatuses"])
-
-
-def led_from(cart: Cluster, machine: str) -> list[Member]:
-    """Primaries on a machine."""
-    return [m for m in cart.members() if m.node == machine and m.role == "primary"]
-
-
-def primary_on(cart: Cluster, machine: str) -> Member:
-    """A primary there; if there is none, a shard hands over to its replica there first."""
-    if not led_from(cart, machine):
-        replica = next(m for m in cart.members() if m.node == machine)
-        cart.hand_over(replica.shard)
-    return led_from(cart, machine)[0]
 
 
 def elsewhere(kube: Kube, machine: str) -> list[str]:

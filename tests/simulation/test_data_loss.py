@@ -11,7 +11,7 @@ import pytest
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from tests.simulation.conftest import Seeds
-from tests.simulation.engine.disk import Disk
+from tests.simulation.engine.disk import Disk, writes
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key
 from tests.simulation.operating.operator import METRICS
@@ -67,12 +67,8 @@ def destroy_volumes(world: World, *shards: int) -> None:
     """Nobody will bring them back."""
     taken, uids = take_volumes(world, *shards), {box.uid for box in members(world, *shards)}
     world.until(lambda: not uids & world.kubelets.sandboxes.keys(), "their processes have ended", 30)
-    kept = {t for box in world.boxes("cart") if box.key.name not in taken for t in _tokens(box.disk)}
-    world.history.lost |= {t for disk in taken.values() for t in _tokens(disk)} - kept
-
-
-def _tokens(disk: Disk) -> set[str]:
-    return {t for some in disk.tokens.values() for t in some}
+    kept = {t for box in world.boxes("cart") if box.key.name not in taken for t in writes(box.disk.tokens)}
+    world.history.lost |= {t for disk in taken.values() for t in writes(disk.tokens)} - kept
 
 
 def bring_back(world: World, volumes: dict[str, Disk]) -> None:
@@ -246,8 +242,8 @@ def given_up(world: World, running: Running, *shards: int) -> dict[str, Disk]:
     """Volumes of shards that have started empty since, with somebody's leave."""
     volumes = take_volumes(world, *shards)
     world.until(lambda: len(told(running).get("shards", ())) == len(shards), "all of it is found", 60)
-    kept = {t for b in world.boxes("cart") if b.key.name not in volumes for t in _tokens(b.disk)}
-    world.history.lost |= {t for disk in volumes.values() for t in _tokens(disk)} - kept
+    kept = {t for b in world.boxes("cart") if b.key.name not in volumes for t in writes(b.disk.tokens)}
+    world.history.lost |= {t for disk in volumes.values() for t in writes(disk.tokens)} - kept
     approve(running)
     running.recovers(120)
     return volumes

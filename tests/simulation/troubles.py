@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachecluster.domain.snapshot import ClusterRef
 from tests.simulation import events
+from tests.simulation.engine.disk import writes
 from tests.simulation.engine.network import BOTH, OPERATOR, QUIET, Noise, Port
 from tests.simulation.operating.faults import Faults
 from tests.simulation.site import EXIT_SECONDS
@@ -67,9 +68,9 @@ class Scene:
         """What they hold is on other running nodes, or on a volume that outlives the process; but for what is new."""
         world, going = self.world, set(boxes)
         volatile = [b for b in going if b.startup is None or not b.startup.environment.config.append_only]
-        held = {t for b in volatile if b.node is not None for some in b.node.tokens.values() for t in some}
+        held = {t for b in volatile if b.node is not None for t in writes(b.node.tokens)}
         staying = (b.node for b in self.boxes() if b not in going)
-        kept = {t for n in staying if n is not None for some in n.tokens.values() for t in some}
+        kept = {t for n in staying if n is not None for t in writes(n.tokens)}
         settled = world.history.acknowledged_before(world.loop.time() - JUST_NOW_SECONDS)
         return not (held & settled) - kept and all(self._in_step(b) for b in volatile)
 

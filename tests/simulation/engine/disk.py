@@ -11,6 +11,11 @@ Tokens = Mapping[int, tuple[str, ...]]
 """Acknowledged and other writes by slot, in the order in which they were applied."""
 
 
+def writes(tokens: Tokens) -> set[str]:
+    """Those of all slots."""
+    return {token for some in tokens.values() for token in some}
+
+
 @dataclass(frozen=True, slots=True)
 class SavedRow:
     """A line of nodes.conf."""

@@ -10,6 +10,7 @@ from cachecluster.domain.records import FILE
 from cachecluster.domain.slots import SlotSet, union
 from cachecluster.engines.client import SlotState
 from tests.simulation.engine import replication
+from tests.simulation.engine.disk import writes
 from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
 from tests.simulation.kubernetes.kubelet import Sandbox
@@ -90,11 +91,11 @@ class Watch:
         kept: set[str] = set()
         for other in self.living(cluster):
             if other is not node or why != "process ended":
-                kept |= {t for some in other.tokens.values() for t in some}
+                kept |= writes(other.tokens)
                 if other.repl.primary is not None and other.repl.primary.alive:
                     kept |= {w.token for w in other.repl.pending if not w.gone}
         for disk in self.world.disks(cluster):
-            kept |= {t for some in disk.tokens.values() for t in some}
+            kept |= writes(disk.tokens)
         for slot, some in tokens.items():
             for token in some:
                 if token in history.acked and token not in kept and token not in history.lost:
@@ -183,10 +184,10 @@ class Watch:
         """A replica is about to be given its primary's data, whatever it took while it led beyond a cut."""
         if self.world.partitioned and not node.me.primary:
             return
-        mine = {t for some in node.tokens.values() for t in some if t in self.world.history.acked} - self.given_up
+        mine = (writes(node.tokens) & self.world.history.acked.keys()) - self.given_up
         for other in self.living(self.world.owner[node]):
             if other is not node:
-                mine -= {t for some in other.tokens.values() for t in some}
+                mine -= writes(other.tokens)
         if mine:
             self.world.violate("S3", f"{node.ip} becomes a replica and holds {len(mine)} writes that nobody else has")
 
@@ -195,7 +196,7 @@ class Watch:
             self.world.violate("S3", f"{node.ip} is reset although it has slots {node.me.slots}, {node.keys} keys")
 
     def _releasing(self, node: Node) -> None:
-        mine = _tokens(node)
+        mine = writes(node.tokens)
         for other in self.living(self.world.owner[node]):
             serves = not other.quarantined and not replication.refuses(other)
             if other is not node and serves and other.me.slots & node.me.slots:
@@ -297,10 +298,6 @@ class Watch:
         if seconds > PASS_BOUND_SECONDS:
             self.world.violate("S13", f"a pass took {seconds:.0f} s")
         self.secrets.look()
-
-
-def _tokens(node: Node) -> set[str]:
-    return {t for some in node.tokens.values() for t in some}
 
 
 def box_persists(box: Sandbox | None) -> bool:

@@ -9,7 +9,7 @@ from cachecluster.domain.nodes import NodeId
 from cachecluster.domain.topology import NODE_TIMEOUT_SECONDS
 from tests.simulation.clock import EPOCH
 from tests.simulation.engine import replication
-from tests.simulation.engine.disk import Disk
+from tests.simulation.engine.disk import writes
 from tests.simulation.engine.network import OPERATOR, QUIET, Port
 from tests.simulation.engine.node import Node
 from tests.simulation.operating.faults import NO_FAULTS
@@ -68,7 +68,7 @@ class Leading:
             self._promoting_beside(holder, node, kind)
         elif holder is None:
             self._note_unsent(primary_id, node)
-        restarted_with_more = holder is not None and holder.quarantined and _tokens(holder) < _tokens(node)
+        restarted_with_more = holder is not None and holder.quarantined and writes(holder.tokens) < writes(node.tokens)
         if not node.repl.up and node.repl.down_since is None and not restarted_with_more:
             self.world.violate("S10", f"{kind} on {node.ip}, which has never synced")
 
@@ -91,13 +91,13 @@ class Leading:
             self.world.violate("S10", f"{what} and takes writes")
         elif hears := [n.ip for n in self._living(node) if n is not node and self._hears(n, holder)]:
             self.world.violate("S10", f"{what}, as {hears} know")
-        self.world.watch.superseded |= _tokens(holder) - _tokens(node)
+        self.world.watch.superseded |= writes(holder.tokens) - writes(node.tokens)
 
     def _note_unsent(self, lost: NodeId, heir: Node) -> None:
         """What had not left the machine of a primary without power may come back with its volume."""
         for disk in self.world.disks(self.world.owner[heir]):
             if disk.nodes_conf is not None and disk.nodes_conf.myself == lost:
-                self.world.watch.superseded |= _tokens(disk) - _tokens(heir)
+                self.world.watch.superseded |= writes(disk.tokens) - writes(heir.tokens)
 
     def _has_stopped(self, holder: Node) -> bool:
         """It refuses writes for want of a replica; or it would, had it not stood still or were its clock right."""
@@ -170,7 +170,3 @@ def _awake_since(node: Node) -> float:
 def _tells_again(node: Node) -> float:
     """The true time at which it misses its replicas, its clock having been set back."""
     return node.set_back_until + ALONE_SECONDS if node.set_back_until else 0.0
-
-
-def _tokens(holder: Node | Disk) -> set[str]:
-    return {t for some in holder.tokens.values() for t in some}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachecluster.api import names
 from cachecluster.domain.snapshot import ClusterRef
+from tests.simulation.engine.disk import writes
 from tests.simulation.kubernetes.store import Key
 
 if TYPE_CHECKING:
@@ -24,6 +25,6 @@ def heeds(world: "World", ref: ClusterRef) -> bool:
             assert world.store.look(claim) is None, "no schedule destroys volumes: one has the newer data"
             world.note(f"somebody deletes {box.key.name}, as told")
             if box.node is not None:
-                world.watch.thrown_away |= {t for some in box.node.tokens.values() for t in some}
+                world.watch.thrown_away |= writes(box.node.tokens)
             world.store.delete(box.key)
     return True
