@@ -2,6 +2,10 @@
 CONFIG=/etc/cachecluster/config
 ACL=/etc/cachecluster/acl
 DATA=/data
+# There from each start with a log of writes until that has been loaded and the node is ready.
+UNREAD=$DATA/unread
+# A log that no start could load, until the node has another copy of the data.
+ASIDE=$DATA/appendonlydir.unreadable
 . "$CONFIG/settings.sh"
 
 # The password goes through the environment: an argument would show in the process list.

@@ -20,4 +20,6 @@ printf 'CLUSTER INFO\nINFO replication\nACL GETUSER default\n' | ask_self | awk 
         if (quarantined) no("quarantined until the operator has compared its data with its replicas")
         if (behind) no("not in step with its primary")
         if (unheard) no("has not heard of its primary for seconds")
-    }'
+    }' || exit 1
+
+[ ! -e "$UNREAD" ] || rm -rf "$ASIDE" "$UNREAD"

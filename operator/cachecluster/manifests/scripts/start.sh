@@ -13,8 +13,10 @@ set -u
 LIVE=/etc/cachecluster/live/live.conf
 CGROUP=/sys/fs/cgroup
 NODES=$DATA/nodes.conf
+LOG=$DATA/appendonlydir
 WORK=$DATA/.start
 PEERS_AT_ONCE=12
+CHECK_SECONDS=60
 
 say() {
     echo "start: $*"
@@ -78,6 +80,7 @@ serve() {
     rm -rf "$WORK"
     write_users "$users"
     bound_memory
+    [ "$PERSISTENCE" != AppendOnly ] || { : >"$UNREAD"; } 2>/dev/null || say "$UNREAD cannot be written"
     exec valkey-server "$CONFIG/valkey.conf" --primaryuser "$own" \
         --cluster-announce-ip "$POD_IP" --replica-announce-ip "$POD_IP" ${maxmemory:+--maxmemory "$maxmemory"} "$@"
 }
@@ -119,7 +122,7 @@ check_volume() {
         found=$(cat "$DATA/cluster-uid")
         [ "$found" = "$CLUSTER_UID" ] || refuse "$FOREIGN_VOLUME" "the volume belongs to the CacheCluster with uid $found," \
             "this one has uid $CLUSTER_UID: delete the PersistentVolumeClaim of this pod to start with an empty volume"
-    elif [ -e "$NODES" ] || [ -e "$DATA/dump.rdb" ] || [ -e "$DATA/appendonlydir" ]; then
+    elif [ -e "$NODES" ] || [ -e "$DATA/dump.rdb" ] || [ -e "$LOG" ]; then
         refuse "$FOREIGN_VOLUME" "the volume holds data but not the uid of its CacheCluster:" \
             "delete the PersistentVolumeClaim of this pod to start with an empty volume"
     else
@@ -134,9 +137,45 @@ check_volume() {
 has_data() {
     case $PERSISTENCE in
         Snapshot) [ -s "$DATA/dump.rdb" ] ;;
-        AppendOnly) [ -s "$DATA/appendonlydir/appendonly.aof.manifest" ] ;;
+        AppendOnly) [ -s "$LOG/appendonly.aof.manifest" ] ;;
         *) return 1 ;;
     esac
+}
+
+# Whether somebody answers who leads our shard.
+leader_answers() {
+    me=$(awk '$3 ~ /myself/ { print $1 }' "$NODES")
+    known_peers | awk '$1 == "replica" && $3 != "-" { print $2, $3 }' | {
+        while read -r id host; do
+            printf 'CLUSTER MYID\nCLUSTER NODES\n' | ask "$host" | awk -v id="$id" '
+                NR == 1 && $1 != id { exit }
+                NF >= 9 && $3 ~ /myself/ && $3 ~ /master/ { found = 1 }
+                END { exit !found }' && exit 0
+        done
+        exit 1
+    }
+}
+
+# Whether a part of the log that was appended to is damaged. Its base is left out: the tool of 9.1 takes every one that
+# this engine writes for damaged.
+log_is_damaged() {
+    for part in $(awk '$1 == "file" && $6 == "i" { print $2 }' "$LOG/appendonly.aof.manifest"); do
+        timeout "$CHECK_SECONDS" valkey-check-aof "$LOG/$part" >/dev/null 2>&1 &
+        wait $!
+        [ $? -ne 1 ] || return 0
+    done
+    return 1
+}
+
+# What somebody else leads with is copied anew in any case, so a log that keeps the engine from starting is put aside. It
+# has a gap where the disk was full: the engine cuts off what it could not write whole, and goes on behind that (Valkey,
+# aof.c: ftruncate without lseek). Looked for only once a start has not come to an end, for it takes as long as a start.
+put_unreadable_log_aside() {
+    [ "$PERSISTENCE" = AppendOnly ] && [ -e "$UNREAD" ] && has_data || return 0
+    leader_answers && log_is_damaged || return 0
+    rm -rf "$ASIDE"
+    mv "$LOG" "$ASIDE" || return 0
+    say "the log of writes cannot be read; it is put aside, for another node leads with the data"
 }
 
 # A new node begins with a snapshot of nothing: without it, a node that was never written to could not be told from one
@@ -305,6 +344,7 @@ start_former_primary() {
         restarted) reason="replicas have restarted as well, with snapshots of their own" ;;
         *) reason="after $waited s no other node has taken its slots over" ;;
     esac
+    [ "$verdict" != moved ] || put_unreadable_log_aside
     has_data || start_blank "its memory is gone; $reason"
     case $verdict in
         moved) start_replaced "$reason" ;;
@@ -328,5 +368,8 @@ if ! grep -q myself "$NODES"; then
 fi
 former=$(former_primary)
 [ -z "$former" ] || start_former_primary "$former"
-! was_replica || start_normally "it was a replica"
+if was_replica; then
+    put_unreadable_log_aside
+    start_normally "it was a replica"
+fi
 start_new "it owned no slots and followed nobody"
