@@ -17,7 +17,8 @@ from e2e.platform import Faults, Traffic
 from e2e.recorder import Recorder
 
 HOST: Final = "kubernetes.io/hostname"
-FAILOVER_SECONDS: Final = 60.0
+FAILOVER_SECONDS: Final = 120.0
+"""A machine of few shards that takes the leading operator along is replaced once Kubernetes calls it NotReady."""
 WHOLE_SECONDS: Final = 120.0
 WRITES_SECONDS: Final = 60.0
 PROBES: Final = 40
