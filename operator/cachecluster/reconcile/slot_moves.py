@@ -162,17 +162,17 @@ class _Move:
             await client.set_slots(unheard, SlotState.NODE, owner)
 
     async def _until_heard(self, slots: SlotSet) -> None:
-        """Valkey 8.0 announces a group in parts. A source that is told of the whole group before it has heard the last
-        part takes an earlier part for the news that the rest has no owner any more; told to import that rest back, it
-        takes it at once, without its keys (engine-facts §1.3).
+        """Engines announce a group in parts: each slot on its own, before it is the destination's, and Valkey 8.0 after
+        that. A source that is told of the whole group before it has heard the last part takes an earlier part for the
+        news that the rest has no owner any more; told to import that rest back, it takes it at once, without its keys
+        (Valkey, cluster_legacy.c: clusterUpdateSlotsConfigWith). The last slot of all but 8.0 comes with a heartbeat.
         """
-        if self.source.view.version.split(".")[:2] != ["8", "0"]:
-            return
+        unannounced = 0 if self.source.view.version.split(".")[:2] == ["8", "0"] else 1
         async with asyncio.timeout(GOSSIP_SECONDS):
             while True:
                 view = await self.source.client.view()
                 row = view.peer(self.destination.target.node_id)
-                if row is not None and not slots - row.slots:
+                if row is not None and len(slots - row.slots) <= unannounced:
                     return
                 await asyncio.sleep(POLL_SECONDS)
 
