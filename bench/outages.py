@@ -15,14 +15,13 @@ from bench.failovers import SHARDS
 from bench.statistics import Percentiles, percentiles
 from e2e import client
 from e2e.client import Client
-from e2e.cluster import Cluster, Member, small_spec
+from e2e.cluster import Cluster, Member, small_spec, zones_of_machines
 from e2e.diagnosis import OPERATOR_NAMESPACE
 from e2e.install import Installation
 from e2e.leadership import Leadership
 from e2e.platform import Faults
 from tests.engines.operated import key_of
 
-ZONE: Final = "topology.kubernetes.io/zone"
 GRACE_SECONDS: Final = 3600
 """Machines come back soon: no pod is to be given up meanwhile."""
 
@@ -71,7 +70,7 @@ def _outage(installation: Installation, faults: Faults, cluster: Cluster, shards
     application = client.start(installation.kube, installation.image, cluster.namespace, cluster.name, stays)
     _lead_elsewhere(cluster, _needed(installation, faults, application))
     members = cluster.members()
-    off = victims(members, _needed(installation, faults, application), _zones(installation))
+    off = victims(members, _needed(installation, faults, application), zones_of_machines(installation.kube))
     lost = [m.shard for m in members if m.role == "primary" and m.node in off]
     heirs = {m.shard: m.ip for m in members if m.role == "replica" and m.shard in lost}
     with ThreadPoolExecutor(max_workers=len(lost)) as waiting:
@@ -104,10 +103,6 @@ def _lead_elsewhere(cluster: Cluster, needed: set[str]) -> None:
     primaries = [m for m in cluster.members() if m.role == "primary"]
     if all(m.node in needed for m in primaries):
         cluster.hand_over(primaries[0].shard)
-
-
-def _zones(installation: Installation) -> Zones:
-    return {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in installation.kube.list("Node")}
 
 
 def _machine(members: list[Member], needed: set[str], _: Zones) -> list[str]:

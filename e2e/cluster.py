@@ -130,7 +130,7 @@ class Cluster:
 
     def members(self) -> list[Member]:
         """The cluster's pods with roles and zones."""
-        zones = {n["metadata"]["name"]: n["metadata"]["labels"].get(ZONE, "") for n in self.kube.list("Node")}
+        zones = zones_of_machines(self.kube)
         return [_member(pod, zones) for pod in self.pods()]
 
     def primary_of(self, shard: int) -> Member:
@@ -178,6 +178,11 @@ class Cluster:
     def secret(self, suffix: str) -> Obj:
         """A Secret of the cluster, by what follows its name."""
         return self.kube.get("Secret", self.namespace, f"{self.name}-{suffix}")
+
+
+def zones_of_machines(kube: Kube) -> dict[str, str]:
+    """The zone of every Kubernetes node, empty if it has none."""
+    return {n["metadata"]["name"]: n["metadata"]["labels"].get(ZONE, "") for n in kube.list("Node")}
 
 
 def until_pod_ready(kube: Kube, namespace: str, pod: str, within: float = 120.0) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from e2e.cluster import ZONE, Cluster, Member
+from e2e.cluster import Cluster, Member, zones_of_machines
 from e2e.drain import cordoned
 from e2e.kube import Kube
 
@@ -58,7 +58,7 @@ def _led_from(cart: Cluster, node: str) -> list[Member]:
 
 def _bring(kube: Kube, cart: Cluster, node: str) -> None:
     """Have a pod of the same zone come back on this machine."""
-    zones = {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in kube.list("Node")}
+    zones = zones_of_machines(kube)
     moved = next(m for m in cart.members() if m.zone == zones[node])
     with cordoned(kube, *(other for other, at in zones.items() if at == zones[node] and other != node)):
         kube.delete("Pod", cart.namespace, moved.name)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from e2e.cluster import ZONE, Cluster, Member
+from e2e.cluster import Cluster, Member, zones_of_machines
 from e2e.diagnosis import OPERATOR_NAMESPACE
 from e2e.drain import cordoned, drain, drain_operator, draining, uncordon
 from e2e.install import RELEASE, Installation, until_operator_ready
@@ -62,7 +62,7 @@ def test_without_an_operator_the_primary_hands_over_as_its_pod_ends(
 def test_two_zones_at_once_wait_for_the_third_to_take_a_copy(kube: Kube, cart: Cluster, recorder: Recorder) -> None:
     primary, replica = cart.primary_of(0), cart.replica_of(0)
     going = {primary.zone, replica.zone}
-    zones = {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in kube.list("Node")}
+    zones = zones_of_machines(kube)
     drained = sorted({m.node for m in cart.members() if m.zone in going})
     order = sorted(zones, key=lambda node: zones[node] == primary.zone)  # the primary's last: who would take over?
     with recorder.writing():

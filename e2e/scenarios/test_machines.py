@@ -10,7 +10,7 @@ import pytest
 
 from e2e import client
 from e2e.client import Client
-from e2e.cluster import Cluster, small_spec
+from e2e.cluster import Cluster, small_spec, zones_of_machines
 from e2e.diagnosis import OPERATOR_NAMESPACE
 from e2e.install import Installation
 from e2e.kube import Kube, condition
@@ -25,7 +25,6 @@ FENCE_SECONDS: Final = 30.0
 """Eight are enough on a quiet machine while the operator goes on: its successor would wait for Kubernetes to see it."""
 LOSS_SECONDS: Final = 240.0
 """Until Kubernetes marks a machine as not ready, the grace, and some time for a slow machine."""
-ZONE: Final = "topology.kubernetes.io/zone"
 OUT_OF_SERVICE: Final = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
 
 
@@ -85,7 +84,7 @@ def test_zone_without_power_is_served_and_then_replaced_by_the_others(
     cart.edit({"placement": {"nodeLossGraceSeconds": 3600}})
     cart.until_whole()
     shopper.write(200, "bright")
-    zones = {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in kube.list("Node")}
+    zones = zones_of_machines(kube)
     dark = lone_primary(cart, zone, zones[shopper.node]).zone
     gone = {m.name for m in cart.members() if m.zone == dark}
     faults.power_off(*(node for node, at in zones.items() if at == dark))

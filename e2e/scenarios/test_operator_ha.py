@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from e2e.client import Client
-from e2e.cluster import ZONE, Cluster
+from e2e.cluster import Cluster, zones_of_machines
 from e2e.diagnosis import OPERATOR_NAMESPACE
 from e2e.engines import Engines
 from e2e.faults.classes import LAST_MOMENTS
@@ -139,5 +139,5 @@ def operator_pod(kube: Kube, name: str) -> tuple[str, int]:
 
 def elsewhere(kube: Kube, machine: str) -> list[str]:
     """A machine in every zone, other than one."""
-    nodes = {n["metadata"]["name"]: n["metadata"]["labels"][ZONE] for n in kube.list("Node")}
+    nodes = zones_of_machines(kube)
     return [next(node for node, at in sorted(nodes.items()) if at == zone and node != machine) for zone in zones(kube)]

@@ -79,8 +79,10 @@ def _reports_no_more(replica: NodeView, owner: NodeId) -> bool:
     nodes.conf for heard at the start of the process (Valkey, clusterLoadConfig).
     """
     link, row = replica.link, replica.peer(owner)
-    if link is None or link.ever_synced:
-        return link is not None and has_expired(link)
+    if link is None:
+        return False
+    if link.ever_synced:
+        return has_expired(link)
     heard = row.pong_age if row is not None else None
     return not link.sync_in_progress and heard is not None and heard >= EXPIRY_SECONDS
 
