@@ -11,7 +11,9 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/cachecluster \
     UV_PYTHON_PREFERENCE=only-system \
     UV_PYTHON_DOWNLOADS=never \
     UV_LINK_MODE=copy \
-    UV_NO_CACHE=1
+    UV_NO_CACHE=1 \
+    UV_HTTP_RETRIES=10 \
+    PIP_RETRIES=10
 WORKDIR /src
 RUN --mount=type=secret,id=build-env,target=/run/build-env \
     if [ -f /run/build-env ]; then . /run/build-env; fi \

@@ -60,7 +60,8 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         try:
             return install(choose(option("--platform"), option("--context"), option("--image")), FAMILIES)
         except PlatformError as error:
-            pytest.exit(f"no platform: {error}", returncode=2)
+            request.session.shouldstop = "there is no platform to run scenarios on"
+            pytest.fail(f"no platform: {error}", pytrace=False)  # not pytest.exit: a worker's reason would be lost
 
 
 @pytest.fixture(scope="session")
