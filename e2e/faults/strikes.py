@@ -205,10 +205,12 @@ def slow_network(stage: Stage, victim: Member) -> Iterator[None]:
 
 @contextmanager
 def disk_full(stage: Stage, victim: Member) -> Iterator[None]:
-    """A primary cannot write to its volume: it refuses writes until it can, or until another leads."""
+    """A primary cannot write to its volume: it refuses writes until it can, and then has its log written anew."""
     small = _on_a_small_disk(stage, victim.shard)
     with stage.faults.full_disk(small.node, small.uid):
         stage.cart.until("writes are refused", lambda: "MISCONF" in stage.shopper.error("write", "40", "full"), 60)
+        stage.cart.until_condition("Ready", "False", "VolumeNotWritable")
+    stage.cart.until("its log has been rewritten", lambda: not stage.cart.read()["status"]["logGaps"])
     yield
 
 

@@ -77,7 +77,7 @@ class Faults(Protocol):
         ...
 
     def full_disk(self, node: str, pod_uid: str) -> AbstractContextManager[None]:
-        """That disk has no byte left within the block."""
+        """That disk has no byte left within the block, and 1 GiB in all after it."""
         ...
 
     def next_address(self, node: str, address: str) -> None:

@@ -11,6 +11,8 @@ DELAY: Final = "tc qdisc replace dev eth0 root netem delay 150ms 50ms loss 1%"
 NARROW: Final = "tc qdisc replace dev eth0 root tbf rate 1mbit burst 4kb latency 2s"
 """Where the kernel has no netem: packets queue up, and the longer the more is said."""
 DISK: Final = "32m"
+LARGER_DISK: Final = "1g"
+"""Logs grow to 64 MB before the engine rewrites them by itself."""
 ALLOCATOR: Final = "last_reserved_ip.0"
 """Where the CNI plugin host-local notes what it has given last: it goes on from there."""
 
@@ -55,13 +57,13 @@ class NodeShell(ABC):
 
     @contextmanager
     def full_disk(self, node: str, pod_uid: str) -> Iterator[None]:
-        """A ballast beside the data."""
+        """A ballast beside the data. Afterwards the disk grows, as it would be made to."""
         ballast = f'{_volume(pod_uid)}; ballast="$volume/ballast"'
         self.on_node(node, f'{ballast}; ! dd if=/dev/zero of="$ballast" bs=4k 2>/dev/null')
         try:
             yield
         finally:
-            self.on_node(node, f'{ballast}; rm "$ballast"')
+            self.on_node(node, f'{ballast}; rm "$ballast"; mount -o remount,size={LARGER_DISK} "$volume"')
 
     def next_address(self, node: str, address: str) -> None:
         """By what the CNI plugin notes, which may not end with a newline; the address has to be free."""

@@ -105,3 +105,10 @@ async def appended(node: NodeProcess) -> None:
         return await field_of(node, "persistence", "aof_buffer_length") == "0"
 
     await until(written, f"{node.name} has written its append-only file")
+
+
+async def fails_to_start(node: NodeProcess) -> None:
+    """Start it; the engine ends by itself over its log."""
+    await node.start(ready=False)
+    assert await node.until_exit() == 1
+    assert "Bad file format reading the append only file" in node.log_end()

@@ -232,6 +232,14 @@ class DataLoss(Report):
     )
 
 
+class LogGap(Report):
+    """A write did not fit into a node's append-only log, whose file may have a gap there."""
+
+    pod: str = Field(description="Name of the pod.")
+    process: str = Field(description="Engine's id of the process (run_id): another one has read the log as it started.")
+    rewrites: int = Field(ge=0, description="How often the process had begun to rewrite its log by then.")
+
+
 class CacheClusterStatus(Report):
     """The observed state of the cache cluster, written by the operator."""
 
@@ -289,6 +297,13 @@ class CacheClusterStatus(Report):
     )
 
     resharding: Resharding | None = Field(default=None, description="Slots that are on the move; absent: none.")
+
+    log_gaps: list[LogGap] = Field(
+        default_factory=list,
+        description="Append-only logs that may have a gap, since the node's volume did not take a write. The operator "
+        "has each rewritten once the volume takes writes again.",
+        json_schema_extra=_list_map("pod"),
+    )
 
     pending_modifications: list[str] = Field(
         default_factory=list,

@@ -282,6 +282,14 @@ class LowerFence:
 
 
 @dataclass(frozen=True, slots=True)
+class RewriteLog:
+    """Have a node write its append-only log anew, from what it has in memory."""
+
+    disruptive: ClassVar[bool] = False
+    node: Target
+
+
+@dataclass(frozen=True, slots=True)
 class SetUsers:
     """Give users of running nodes the rights of their release family; a user that is off stays off.
 
@@ -396,6 +404,7 @@ Action = (
     | Configure
     | RaiseFence
     | LowerFence
+    | RewriteLog
     | SetUsers
     | SwitchOver
     | MoveSlots

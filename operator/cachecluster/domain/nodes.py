@@ -89,6 +89,26 @@ class ReplicaLink:
         return self.up or (self.down_seconds is not None and self.down_seconds >= 0)
 
 
+class Unwritten(StrEnum):
+    """What a node has failed to write when it last tried (INFO persistence)."""
+
+    LOG = "log"
+    """aof_last_write_status:err, with the log on; it tries again every second."""
+    SNAPSHOT = "snapshot"
+    """rdb_last_bgsave_status:err; it tries again after a minute at most, if anything has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrites:
+    """Rewrites of the append-only log, by this process (INFO persistence)."""
+
+    begun: int = 0
+    running: bool = False
+    """Or scheduled."""
+    failed: bool = False
+    """The last one has."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """What one engine node says about itself and the others, all read over one connection."""
@@ -130,6 +150,8 @@ class NodeView:
     """
     replica_lag: int | None = None
     """Seconds since the replica that has reported last has done so; None: none is attached and in step."""
+    unwritten: Unwritten | None = None
+    rewrites: Rewrites = Rewrites()
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Engine parameters that were asked for, in the engine's words (CONFIG GET); what it does not know is absent."""
     users: Mapping[str, Rights] = field(default_factory=dict)
@@ -166,7 +188,9 @@ class NodeView:
     @property
     def takes_writes(self) -> bool:
         """A primary that answers an application's write to its slots with OK, as far as it says itself."""
-        return self.leads and self.cluster_state_ok and not self.loading and not self.refuses_writes
+        if self.loading or self.refuses_writes or self.unwritten is Unwritten.LOG:
+            return False
+        return self.leads and self.cluster_state_ok
 
     @property
     def blank(self) -> bool:
@@ -195,6 +219,7 @@ class Mood:
     """Rises with every election that the node has heard of."""
     ok: bool
     """cluster_state: it sees a majority of the primaries."""
+    unwritten: Unwritten | None = None
 
 
 class Ending(StrEnum):

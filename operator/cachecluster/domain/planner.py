@@ -43,6 +43,8 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *membership.POLICIES,
     *coverage.POLICIES,
     *durability.POLICIES,
+    storage.explain_unwritten,
+    storage.close_log_gaps,
     storage.expand_volumes,
     *configuration.POLICIES,
     *pods.POLICIES,

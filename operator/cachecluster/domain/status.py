@@ -36,6 +36,7 @@ from cachecluster.domain.served import slots_told
 from cachecluster.domain.slots import NO_SLOTS, SlotSet, union
 from cachecluster.domain.snapshot import InvalidSpec, Manifest, Snapshot
 from cachecluster.domain.topology import Shard, Topology, crowded_zone, observe, weakness
+from cachecluster.domain.unwritten import explanation, log_gaps, refuses, unwritten
 from cachecluster.domain.volumes import growing, size_text
 
 STALLING: Final = frozenset(
@@ -56,6 +57,7 @@ STALLING: Final = frozenset(
         Reason.RIGHTS_REFUSED,
         Reason.WOULD_LOSE_DATA,
         Reason.INSUFFICIENT_MEMORY,
+        Reason.VOLUME_NOT_WRITABLE,
         Reason.VOLUME_NOT_EXPANDABLE,
         Reason.VOLUME_CANNOT_SHRINK,
         Reason.DATA_LOSS,
@@ -121,6 +123,7 @@ def derive(
         failovers=told,
         last_handled_failover=handled_failover(snap, topology),
         data_loss=lost,
+        log_gaps=log_gaps(snap, topology),
         pending_modifications=pending_modifications(snap, topology),
     )
 
@@ -161,12 +164,9 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
     if unsure:
         reason = Reason.SLOTS_UNCOVERED if _has_been_ready(snap) else Reason.FORMING
         return kind, "False", reason, f"{', '.join(unsure)} does not see the whole cluster yet"
-    held = _still_forms(snap, topology)
+    held = _still_forms(snap, topology) or _refused_writes(snap, topology)
     if held is not None:
         return kind, "False", *held
-    refusals = [refusal(s, snap.spec) for s in refusing(topology)]
-    if refusals:
-        return kind, "False", Reason.WRITES_REFUSED, _joined(refusals)
     serving = sum(s.primary is not None for s in topology.shards)
     return kind, "True", Reason.CLUSTER_READY, f"{serving} shards serve all slots"
 
@@ -179,6 +179,15 @@ def _still_forms(snap: Snapshot, topology: Topology) -> tuple[Reason, str] | Non
         return Reason.SYNCING_REPLICA, "every slot is served; replicas are still on their way"
     if not topology.informed:
         return Reason.FORMING, "not every node knows yet where all slots are"
+    return None
+
+
+def _refused_writes(snap: Snapshot, topology: Topology) -> tuple[Reason, str] | None:
+    """Why some writes to slots that are served are refused."""
+    if refusals := [refusal(s, snap.spec) for s in refusing(topology)]:
+        return Reason.WRITES_REFUSED, _joined(refusals)
+    if full := [explanation(m, snap.spec) for m in unwritten(snap, topology) if refuses(m, snap.spec)]:
+        return Reason.VOLUME_NOT_WRITABLE, _joined(full)
     return None
 
 
@@ -222,6 +231,8 @@ def _degraded(snap: Snapshot, topology: Topology, lost: DataLoss | None) -> Judg
     weak = [s for s in topology.shards if s in refused or not (s.empty or s.healthy)]
     if not weak and lost is not None and lost.state.is_open:
         return kind, "True", Reason.DATA_LOSS, news(lost)
+    if not weak and (failing := unwritten(snap, topology)):
+        return kind, "True", Reason.VOLUME_NOT_WRITABLE, _joined([explanation(m, snap.spec) for m in failing])
     if not weak:
         return kind, "False", Reason.AS_EXPECTED, "every shard has all its copies"
     texts = [refusal(s, snap.spec) if s in refused else f"shard {s.index}: {weakness(s)}" for s in weak]

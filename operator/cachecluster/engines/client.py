@@ -140,6 +140,10 @@ class NodeClient(Protocol):
         """CONFIG SET, all in one command: either every one is in force afterwards or none has changed."""
         ...
 
+    async def rewrite_log(self) -> None:
+        """BGREWRITEAOF; OK means only that it has started, or will once a snapshot is done; refused while one runs."""
+        ...
+
     async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
         """ACL SETUSER: each user has exactly these rights afterwards, or those of before if the engine refuses them.
         Whether it is on, unless the rules say so, and its open connections stay as they are.

@@ -15,6 +15,7 @@ from typing import Final, cast
 from cachecluster.api import names
 from cachecluster.domain.loss import SILENT_SECONDS
 from cachecluster.domain.nodes import Ending, Mood, NodeId
+from cachecluster.engines import parse
 from cachecluster.engines.client import NobodyListens, NodeDenied, NodeRefused, NodeUnreachable
 
 _OPTIONS: Final = (
@@ -27,9 +28,12 @@ _OPTIONS: Final = (
 """tcp(7): asked after 1 s of silence and every second from then on. Seconds, but for the last: milliseconds."""
 _AWAITED: Final = 4
 """Answers to the greeting that are waited for: all but the last two."""
-_MOOD: Final = re.compile(rb"cluster_state:(\w+)\r\n.*cluster_current_epoch:(\d+)\r\n", re.DOTALL)
-_MOOD_BYTES: Final = 4096
-"""More than CLUSTER INFO ever says."""
+_MOOD: Final = re.compile(
+    rb"cluster_state:(\w+)\r\n.*cluster_current_epoch:(\d+)\r\n.*(# Persistence\r\n.*aof_last_write_status:\w+\r\n)",
+    re.DOTALL,
+)
+_MOOD_BYTES: Final = 8192
+"""More than CLUSTER INFO and INFO persistence ever say."""
 
 
 class IdleConnection(asyncio.Protocol):
@@ -61,7 +65,7 @@ class IdleConnection(asyncio.Protocol):
         """See Watched."""
         if self._transport is not None and not self._transport.is_closing():
             self._received, self._told = b"", told
-            self._transport.write(_packed(("CLUSTER", "INFO")))
+            self._transport.write(_packed(("CLUSTER", "INFO")) + _packed(("INFO", "persistence")))
 
     def close(self) -> None:
         """Hang up. ``ended`` is not called any more."""
@@ -94,7 +98,8 @@ class IdleConnection(asyncio.Protocol):
         self._received = (self._received + data)[-_MOOD_BYTES:]
         if found := _MOOD.search(self._received):
             told, self._told, self._received = self._told, None, b""
-            told(Mood(epoch=int(found[2]), ok=found[1] == b"ok"))
+            persistence = parse.info(found[3].decode(errors="replace"))
+            told(Mood(epoch=int(found[2]), ok=found[1] == b"ok", unwritten=parse.unwritten(persistence)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other side has hung up, or our kernel has given it up."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from cachecluster.api import names
 from cachecluster.domain.access import read_users
-from cachecluster.domain.nodes import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Role
+from cachecluster.domain.nodes import NodeId, NodeView, OpenSlot, Peer, ReplicaLink, Rewrites, Role, Unwritten
 from cachecluster.domain.slots import SlotSet
 from cachecluster.engines.client import SlotMigration, StreamPosition
 
@@ -140,9 +140,26 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         dataset_bytes=int(fields.get("used_memory_dataset", 0)),
         quarantined=any(not found.is_on for user, found in rights.items() if _closed_in_quarantine(user)),
         users=rights,
+        unwritten=unwritten(fields),
+        rewrites=_rewrites(fields),
         peers=table,
         migrating=migrating,
         importing=importing,
+    )
+
+
+def unwritten(fields: Mapping[str, str]) -> Unwritten | None:
+    """From INFO persistence."""
+    if fields.get("aof_enabled") == "1" and fields.get("aof_last_write_status") == "err":
+        return Unwritten.LOG
+    return Unwritten.SNAPSHOT if fields.get("rdb_last_bgsave_status") == "err" else None
+
+
+def _rewrites(fields: Mapping[str, str]) -> Rewrites:
+    return Rewrites(
+        begun=int(fields.get("aof_rewrites", 0)),
+        running="1" in {fields.get("aof_rewrite_in_progress"), fields.get("aof_rewrite_scheduled")},
+        failed=fields.get("aof_last_bgrewrite_status") == "err",
     )
 
 

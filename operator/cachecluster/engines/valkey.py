@@ -229,6 +229,10 @@ class ValkeyClient:
         """See NodeClient."""
         await self._command("CONFIG", "SET", *(word for pair in parameters for word in pair))
 
+    async def rewrite_log(self) -> None:
+        """See NodeClient."""
+        await self._command("BGREWRITEAOF")
+
     async def set_users(self, rules: Mapping[str, Sequence[str]]) -> None:
         """See NodeClient. The engine hides the rules from its slow log and from MONITOR."""
         await self._pipeline(*(("ACL", "SETUSER", user, *_NOTHING, *words) for user, words in rules.items()))

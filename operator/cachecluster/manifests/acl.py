@@ -55,6 +55,7 @@ _OPERATOR: Final = (
     "-@all",
     "+@connection",
     "+acl",
+    "+bgrewriteaof",
     "+cluster",
     "+config",
     "+dbsize",

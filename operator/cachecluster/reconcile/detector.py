@@ -123,7 +123,7 @@ class Detector:
         """
         self._wires = {i: wire for i, wire in self._wires.items() if not wire.over}
         self._moods = {
-            view.node_id: Mood(view.current_epoch, view.cluster_state_ok)
+            view.node_id: Mood(view.current_epoch, view.cluster_state_ok, view.unwritten)
             for pod in snap.pods
             if (view := snap.view(pod.name)) is not None
         }
@@ -169,7 +169,7 @@ class Detector:
         """Once for each change: whoever is woken looks, or does not come to it now."""
         if self._moods.get(node_id, mood) != mood:
             self._moods[node_id] = mood
-            log.info("a node has heard of an election, or whether it sees a majority has changed: %s", mood)
+            log.info("a node's epoch, its view of the majority or its volume is not what it was: %s", mood)
             self._changed()
 
     def _ended(self, wire: _Wire, ending: Ending) -> None:

@@ -32,6 +32,7 @@ from cachecluster.domain.actions import (
     Reset,
     ResizePod,
     RestoreMetadata,
+    RewriteLog,
     RollPod,
     SettleShard,
     SettleSlots,
@@ -168,6 +169,8 @@ def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one arm for each action
             return fences.raise_fence(action, context)
         case LowerFence():
             return fences.lower_fence(action, context)
+        case RewriteLog():
+            return node_actions.rewrite_log(action, context)
         case SetUsers():
             return node_actions.set_users(action, context)
         case SwitchOver():

@@ -19,6 +19,7 @@ from cachecluster.domain.actions import (
     Release,
     Replicate,
     Reset,
+    RewriteLog,
     SetUsers,
     SwitchOver,
     Target,
@@ -320,6 +321,12 @@ async def _check_has_room(target: Target, action: Configure, context: Context) -
     most = pod_allowance(pod) if pod is not None else None
     if most is not None and int(value) > most:
         raise Doubt(f"{target.pod} has a smaller memory limit by now")
+
+
+async def rewrite_log(action: RewriteLog, context: Context) -> None:
+    """BGREWRITEAOF; that it is done is seen later."""
+    async with asyncio.timeout(ACTION_SECONDS), context.node(action.node) as client:
+        await client.rewrite_log()
 
 
 async def set_users(action: SetUsers, context: Context) -> None:

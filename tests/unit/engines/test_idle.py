@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cachecluster.api import names
-from cachecluster.domain.nodes import Ending, Mood, NodeId
+from cachecluster.domain.nodes import Ending, Mood, NodeId, Unwritten
 from cachecluster.engines import idle
 from cachecluster.engines.client import NobodyListens, NodeDenied, NodeError, NodeRefused, NodeUnreachable
 from tests.engines.harness.addresses import Addresses
@@ -97,10 +97,13 @@ async def test_what_is_published_is_no_news() -> None:
         assert node.endings.empty()
 
 
-INFO = b"=60\r\ntxt:cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_current_epoch:7\r\n\r\n"
+INFO = (
+    b"=60\r\ntxt:cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_current_epoch:7\r\n\r\n"
+    b"=99\r\ntxt:# Persistence\r\nrdb_last_bgsave_status:ok\r\naof_enabled:1\r\naof_last_write_status:err\r\n\r\n"
+)
 
 
-@pytest.mark.parametrize("cut", [1, 20, len(INFO) - 3, len(INFO)])
+@pytest.mark.parametrize("cut", [1, 20, 90, len(INFO) - 5, len(INFO)])
 async def test_the_mood_is_told_once_it_has_come_whole(cut: int) -> None:
     async with listening(GREETING) as node:
         connection = await node.watch()
@@ -113,7 +116,7 @@ async def test_the_mood_is_told_once_it_has_come_whole(cut: int) -> None:
             await node.writer.drain()
             await asyncio.sleep(0.01)
         async with asyncio.timeout(5):
-            assert await moods.get() == Mood(epoch=7, ok=True)
+            assert await moods.get() == Mood(epoch=7, ok=True, unwritten=Unwritten.LOG)
         node.writer.write(INFO)
         await asyncio.sleep(0.01)
         assert moods.empty(), "nobody has asked"
