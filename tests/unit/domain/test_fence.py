@@ -70,8 +70,10 @@ class TestRaising:
         assert plan(few(*shape).snapshot()).converged
 
     @pytest.mark.parametrize("lag", [None, 2])
-    def test_not_while_none_reports(self, lag: int | None) -> None:
-        assert not pods(plan(few(up=False).with_node(0, 0, replica_lag=lag).snapshot()), RaiseFence)
+    def test_not_while_none_reports_which_is_looked_at_again(self, lag: int | None) -> None:
+        p = plan(few(up=False).with_node(0, 0, replica_lag=lag).snapshot())
+        assert not pods(p, RaiseFence)
+        assert [w.reason for w in p.waits] == [Reason.FENCING]
 
     @pytest.mark.parametrize(
         "changes", [{"up": False, "down_seconds": 1}, {"answers": False}, {"deleting": True}, {"host": "cordoned"}]

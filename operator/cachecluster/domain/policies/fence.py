@@ -18,12 +18,15 @@ from cachecluster.domain.actions import (
     SwitchOver,
 )
 from cachecluster.domain.listing import listed
-from cachecluster.domain.plan import Do, Verdict
+from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.pods import is_schedulable
 from cachecluster.domain.policies.rollout import is_going
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.snapshot import InvalidSpec
 from cachecluster.domain.topology import Member, Shard
+
+REPORT_SECONDS: Final = 1.0
+"""A replica reports once a second (Valkey, replicationCron: REPLCONF ACK)."""
 
 
 def write_without_replicas(now: Situation) -> Iterator[Verdict]:
@@ -40,6 +43,21 @@ def write_without_replicas(now: Situation) -> Iterator[Verdict]:
         if _mode(now, primary) is DurabilityMode.DEFAULT and (late or primary.node.refuses_writes):
             message = f"no replica reports to {primary.pod.name} any more: it accepts writes without one"
             yield Do(LowerFence(primary.target, fence.LOWERED, primary.pod.fence), Reason.FENCING, message)
+
+
+def await_reports(now: Situation) -> Iterator[Verdict]:
+    """A replica in step reports within a second, and no event tells of it: until then the fence cannot be raised."""
+    if isinstance(now.snap.spec, InvalidSpec) or not fence.matters(now.topology):
+        return
+    for shard in now.topology.shards:
+        primary = shard.primary
+        if primary is None or primary.node is None or not primary.usable or primary.node.quarantined:
+            continue
+        if fence.may_be_replaced(shard, primary) or fence.is_raised(primary.node) or fence.is_heard(primary.node):
+            continue
+        if _lasting(now, shard):
+            message = f"{primary.pod.name} asks for a replica as soon as one reports to it"
+            yield Wait(Reason.FENCING, message, REPORT_SECONDS)
 
 
 def _mode(now: Situation, primary: Member) -> DurabilityMode | None:
@@ -176,4 +194,4 @@ def _patience(now: Situation) -> Iterator[Do]:
         yield Do(action, Reason.FENCING, f"setting {fence.TIMEOUT} to {wanted} on {pods}")
 
 
-POLICIES: Final = (write_without_replicas,)
+POLICIES: Final = (write_without_replicas, await_reports)
