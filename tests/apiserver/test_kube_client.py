@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cachecluster.api.status import without_empty_lists
 from cachecluster.kube import client as client_module
 from cachecluster.kube.api import Conflict, NotFound, Rejected
 from cachecluster.kube.client import KubeClient
@@ -143,5 +144,17 @@ async def test_status_is_written_apart_from_the_spec(kube: KubeClient, cluster: 
     assert written["metadata"]["generation"] == metadata["generation"]
     again = await kube.patch_status(*where, {"observedGeneration": 1})
     assert again["metadata"]["resourceVersion"] == written["metadata"]["resourceVersion"]
+    shard = {"name": "cart-0", "slots": "", "replicas": [{"pod": "cart-0-1", "synced": True}]}
+    full = {"observedGeneration": 1, "pendingModifications": ["resources"], "logGaps": [], "shards": [shard]}
+    assert (await kube.patch_status(*where, full))["status"] == full
+    emptied = {
+        "observedGeneration": 1,
+        "pendingModifications": [],
+        "logGaps": [],
+        "shards": [{**shard, "replicas": []}],
+    }
+    kept = (await kube.patch_status(*where, emptied))["status"]
+    assert kept != emptied, "without_empty_lists can go"
+    assert without_empty_lists(kept) == without_empty_lists(emptied) != without_empty_lists(full)
     with pytest.raises(NotFound):
         await kube.patch_status(*where[:3], "another", {"observedGeneration": 1})

@@ -302,7 +302,7 @@ class CacheClusterStatus(Report):
         default_factory=list,
         description="Append-only logs that may have a gap, since the node's volume did not take a write. The operator "
         "has each rewritten once the volume takes writes again.",
-        json_schema_extra=_list_map("pod"),
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
     pending_modifications: list[str] = Field(
@@ -320,3 +320,16 @@ class CacheClusterStatus(Report):
     def to_json(self) -> dict[str, Any]:
         """The object as it is written to the API server."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def without_empty_lists(status: Any) -> Any:
+    """A status as it is compared with what is written: applying an empty list to the API server may leave none at all
+    (Kubernetes server-side apply, lists of type set and map).
+    """
+    match status:
+        case dict():
+            return {k: without_empty_lists(v) for k, v in status.items() if v != []}
+        case list():
+            return [without_empty_lists(item) for item in status]
+        case _:
+            return status
