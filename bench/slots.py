@@ -14,7 +14,10 @@ from typing import Any, Final
 
 from bench.clients import Clients, probed
 from bench.shop import ADMIN, admin, fill, keys, leaders, rebalance, shop
+from cachecluster.api import names
 from cachecluster.domain.slots import ALL_SLOTS
+from cachecluster.manifests import acl
+from tests.engines.fleet import PASSWORDS
 from tests.engines.moving import Shop
 
 BEFORE: Final = 3
@@ -99,6 +102,8 @@ async def _by_one_job(place: Shop) -> None:
     width = len(ALL_SLOTS) // BEFORE
     for index in range(BEFORE):
         async with admin(nodes[BEFORE + index]) as taker, admin(nodes[index]) as giver:
+            source = names.user_of(names.USER_REPLICATION, index)
+            await taker.execute_command("ACL", "SETUSER", source, *acl.migration_guest(PASSWORDS))  # type: ignore[no-untyped-call]
             target = await taker.execute_command("CLUSTER", "MYID")  # type: ignore[no-untyped-call]
             last = (index + 1) * width - 1
             words = ("SLOTSRANGE", last - width // 2 + 1, last, "NODE", target)
