@@ -70,12 +70,12 @@ class History:
         assert not losses, f"{self.lost} acknowledged writes lost, among them:\n" + "\n".join(losses)
         self.assert_consistent(at_least)
 
-    def assert_lost_at_most(self, seconds: float, slots: AbstractSet[str]) -> None:
+    def assert_lost_at_most(self, seconds: float, slots: AbstractSet[str], at_least: int = 100) -> None:
         """Only what some shards have acknowledged within so many seconds is lost."""
         within = self.lost_within_milliseconds
         assert within.keys() <= slots, f"others than the shards of {slots} have lost acknowledged writes: {self}"
         assert max(within.values(), default=0) <= seconds * 1000, f"writes of more than {seconds} s are lost: {self}"
-        self.assert_consistent()
+        self.assert_consistent(at_least)
 
     def assert_consistent(self, at_least: int = 100) -> None:
         """Nothing doubled, out of order or never written is there, out of enough writes to mean something."""

@@ -191,7 +191,7 @@ def test_fault_costs_no_more_than_is_written(stage: Stage, case: Case) -> None:
     print(f"{case.id}: {history.lost} of {history.acked} acknowledged writes lost, within {within or 0} ms;", end=" ")
     print(f"longest gap {history.longest_gap_milliseconds} ms; {history.failed} writes failed")
     if fault.loses:
-        history.assert_lost_at_most(fault.loses, slots)
+        history.assert_lost_at_most(fault.loses, slots, WRITES)
     else:
         history.assert_nothing_lost(WRITES)
 
