@@ -41,10 +41,14 @@ def few(shards: int = 1, replicas: int = 1, *, up: bool = True, **more: Any) -> 
     for shard in range(shards):
         for ordinal in range(replicas + 1):
             cluster = cluster.with_node(shard, ordinal, parameters=DOWN)
-        record = f"{shard}-h1 3 {'AtLeastOneReplica' if 'durability' in more else 'Default'}"
-        leading = {"parameters": UP, "fence": record} if up else {}
-        cluster = cluster.with_node(shard, 0, replica_lag=0, **leading)
+        mode = "AtLeastOneReplica" if "durability" in more else "Default"
+        cluster = raised(cluster, shard, mode) if up else cluster.with_node(shard, 0, replica_lag=0)
     return cluster
+
+
+def raised(cluster: Cluster, shard: int, mode: str = "Default") -> Cluster:
+    """With the fence of one shard up: a replica reports, and it is written down."""
+    return cluster.with_node(shard, 0, replica_lag=0, parameters=UP, fence=f"{shard}-h1 3 {mode}")
 
 
 def lost(shards: int = 1, replicas: int = 1, *, last_io: int = EXPIRY_SECONDS, **more: Any) -> Cluster:

@@ -8,7 +8,7 @@ from cachecluster.api.conditions import ConditionType
 from cachecluster.api.reasons import Reason
 from tests.unit.domain.building import formed
 from tests.unit.domain.losing import FIRST, STORED, WAIT, Operator, given, led, without
-from tests.unit.domain.test_fence import UP
+from tests.unit.domain.test_fence import raised
 
 
 @pytest.mark.parametrize("spec", [WAIT, STORED, {**STORED, **WAIT}], ids=["memory", "default", "volumes"])
@@ -16,7 +16,7 @@ def test_s2_lost_slots_wait_for_approval_and_it_is_said_how(spec: dict[str, Any]
     operator = Operator()
     lost = without(formed(3, 1, **spec), 0)
     for shard in (1, 2):  # two that lead are few: each has a fence
-        lost = lost.with_node(shard, 0, replica_lag=0, parameters=UP, fence=f"{shard}-h1 3 Default")
+        lost = raised(lost, shard)
     made = operator.look(lost)
     assert not given(made)
     assert [b.reason for b in made.blocks] == [Reason.DATA_LOSS]

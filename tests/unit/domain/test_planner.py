@@ -23,6 +23,7 @@ from cachecluster.domain.slots import ALL_SLOTS, NO_SLOTS, SlotSet, share
 from cachecluster.domain.snapshot import Container, ContainerState, InvalidSpec, ObjectKey, Snapshot
 from tests.unit.domain.building import NOW, Cluster, Node, blank, formed, gone, spec_of
 from tests.unit.domain.deciding import actions, of_type, reasons
+from tests.unit.domain.test_fence import few
 
 
 def young(cluster: Cluster) -> Snapshot:
@@ -51,9 +52,9 @@ class TestFormation:
     def test_a_converged_cluster_gives_an_empty_plan(self) -> None:
         assert plan(formed().snapshot()).converged
 
-    @pytest.mark.parametrize(("shards", "replicas"), [(1, 0), (3, 1), (6, 1), (3, 2)])  # with a fence: test_fence
-    def test_every_topology_can_be_converged(self, shards: int, replicas: int) -> None:
-        assert plan(formed(shards, replicas).snapshot()).converged
+    @pytest.mark.parametrize("cluster", [formed(1, 0), few(1, 2), few(2, 1), formed(3, 1), formed(6, 1), formed(3, 2)])
+    def test_every_topology_can_be_converged(self, cluster: Cluster) -> None:
+        assert plan(cluster.snapshot()).converged
 
     def test_blank_nodes_meet_and_get_all_slots_in_one_pass(self) -> None:
         steps = actions(blank())

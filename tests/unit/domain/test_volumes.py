@@ -20,6 +20,7 @@ from cachecluster.domain.snapshot import Expansion, Manifest, ObjectKey, Snapsho
 from cachecluster.domain.status import derive
 from cachecluster.domain.topology import observe
 from tests.unit.domain.building import REF, formed
+from tests.unit.domain.test_fence import few
 
 KEY = ObjectKey("StatefulSet", "cart-0")
 RECORD = record_key("cart-0")
@@ -47,7 +48,7 @@ def situation(
     size: str = "4Gi", made: str = "2Gi", claims: tuple[Manifest, ...] = (), *, record: bool = False, **more: Any
 ) -> Snapshot:
     """One shard of two members, with volumes."""
-    snap = replace(formed(1, 1, persistence={"mode": "AppendOnly", "size": size}).snapshot(), **more)
+    snap = replace(few(1, 1, persistence={"mode": "AppendOnly", "size": size}).snapshot(), **more)
     found = claims or (claim(0, made, made), claim(1, made, made))
     template = {"metadata": {"name": names.DATA_VOLUME}, "spec": {"resources": {"requests": {"storage": made}}}}
 
@@ -141,7 +142,7 @@ def test_less_than_there_is_cannot_be_had() -> None:
 )
 def test_what_is_waited_for_is_said(conditions: dict[str, str], words: str) -> None:
     snap = situation(made="4Gi", claims=(claim(0, "4Gi", "2Gi", **conditions), GROWN[1]))
-    [wait] = [w for w in plan(snap).waits if w.reason is not Reason.FENCING]
+    [wait] = plan(snap).waits
     assert wait.reason is Reason.RESIZING_VOLUMES
     assert words in wait.message
     assert "data-cart-0-0" in wait.message
