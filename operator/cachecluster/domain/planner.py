@@ -26,6 +26,7 @@ from cachecluster.domain.policies import (
     safety,
     scale_in,
     storage,
+    unwritten,
 )
 from cachecluster.domain.policies.situation import Policy, Situation
 from cachecluster.domain.snapshot import Snapshot
@@ -43,8 +44,7 @@ CHAIN: Final[tuple[Policy, ...]] = (
     *membership.POLICIES,
     *coverage.POLICIES,
     *durability.POLICIES,
-    storage.explain_unwritten,
-    storage.close_log_gaps,
+    *unwritten.POLICIES,
     storage.expand_volumes,
     *configuration.POLICIES,
     *pods.POLICIES,

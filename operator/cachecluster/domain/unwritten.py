@@ -1,6 +1,7 @@
 """Nodes that cannot write to their volumes, and logs that may have a gap since (docs/durability.md)."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from cachecluster.api.spec import CacheClusterSpec, PersistenceMode
 from cachecluster.api.status import LogGap
@@ -8,7 +9,7 @@ from cachecluster.domain.nodes import NodeView, Unwritten
 from cachecluster.domain.snapshot import InvalidSpec, Snapshot
 from cachecluster.domain.topology import Member, Topology
 
-STOP_WRITES = "stop-writes-on-bgsave-error"
+STOP_WRITES: Final = "stop-writes-on-bgsave-error"
 
 
 def unwritten(snap: Snapshot, topology: Topology) -> Sequence[Member]:
@@ -43,7 +44,8 @@ def explanation(member: Member, spec: CacheClusterSpec | InvalidSpec) -> str:
 
 def log_gaps(snap: Snapshot, topology: Topology) -> list[LogGap]:
     """Logs that a write did not fit into and that have not been rewritten since, as the status is to remember them."""
-    before = {gap.pod: gap for gap in _told(snap)}
+    told = (LogGap.read(written) for written in snap.status.get("logGaps", ()))
+    before = {gap.pod: gap for gap in told if gap is not None}
     found = (_gap(m, before.get(m.pod.name)) for m in topology.members)
     return [gap for gap in found if gap is not None]
 
@@ -70,10 +72,6 @@ def _fails(node: NodeView, spec: CacheClusterSpec | InvalidSpec) -> bool:
 def _stops(spec: CacheClusterSpec | InvalidSpec) -> bool:
     given = None if isinstance(spec, InvalidSpec) else (spec.parameters or {}).get(STOP_WRITES)
     return given is None or str(given) != "no"
-
-
-def _told(snap: Snapshot) -> Iterator[LogGap]:
-    return (gap for written in snap.status.get("logGaps", ()) if (gap := LogGap.read(written)) is not None)
 
 
 def _gap(member: Member, before: LogGap | None) -> LogGap | None:

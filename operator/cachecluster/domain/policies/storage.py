@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cachecluster.api.reasons import Reason
-from cachecluster.domain.actions import Apply, Delete, DetachPods, ExpandVolume, RestoreMetadata, RewriteLog
+from cachecluster.domain.actions import Apply, Delete, DetachPods, ExpandVolume, RestoreMetadata
 from cachecluster.domain.drift import desired_object, partition_of
 from cachecluster.domain.listing import listed
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
@@ -18,7 +18,6 @@ from cachecluster.domain.records import record_key, record_of, tells_all, unrest
 from cachecluster.domain.rolled import settled_on_template
 from cachecluster.domain.snapshot import Expansion, Manifest, ObjectKey
 from cachecluster.domain.topology import Shard
-from cachecluster.domain.unwritten import explanation, gaps_now, unwritten
 from cachecluster.domain.volumes import Claim, claims_of, size_text, template_size, wanted_size
 
 LOOK_SECONDS: Final = 5.0
@@ -54,29 +53,6 @@ def expand_volumes(now: Situation) -> Iterator[Verdict]:
             action = ExpandVolume(claim.name, claim.uid, str(text))
             yield Do(action, Reason.RESIZING_VOLUMES, f"volume claim {claim.name} is to grow to {text}")
     yield from _await_drivers(now, size)
-
-
-def explain_unwritten(now: Situation) -> Iterator[Verdict]:
-    """A volume that takes nothing is a person's to mend."""
-    for member in unwritten(now.snap, now.topology):
-        yield Block(Reason.VOLUME_NOT_WRITABLE, explanation(member, now.spec))
-
-
-def close_log_gaps(now: Situation) -> Iterator[Verdict]:
-    """A log that may have a gap is rewritten before a restart has to read it. What does not work is not tried again."""
-    for member, node, gap in gaps_now(now.snap, now.topology):
-        name = member.pod.name
-        if node.rewrites.running:
-            yield Wait(Reason.REWRITING_LOG, f"{name} rewrites its log, which may have a gap", LOOK_SECONDS)
-        elif node.rewrites.begun > gap.rewrites:
-            message = (
-                f"{name} could not rewrite its log, which may have a gap since a write did not fit into its volume: "
-                "raise persistence.size, then delete the pod while its shard has another copy"
-            )
-            yield Block(Reason.VOLUME_NOT_WRITABLE, message)
-        else:
-            message = f"{name} is to rewrite its log, which may have a gap since a write did not fit into its volume"
-            yield Do(RewriteLog(member.target), Reason.REWRITING_LOG, message)
 
 
 def _larger(now: Situation, size: int) -> str | None:
