@@ -322,14 +322,18 @@ class CacheClusterStatus(Report):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def without_empty_lists(status: Any) -> Any:
-    """A status as it is compared with what is written: applying an empty list to the API server may leave none at all
+def says_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses differ in nothing but empty lists: applying one to the API server may leave none at all
     (Kubernetes server-side apply, lists of type set and map).
     """
+    return bool(_without_empty_lists(one) == _without_empty_lists(other))
+
+
+def _without_empty_lists(status: Any) -> Any:
     match status:
-        case dict():
-            return {k: without_empty_lists(v) for k, v in status.items() if v != []}
+        case Mapping():
+            return {k: _without_empty_lists(v) for k, v in status.items() if v != []}
         case list():
-            return [without_empty_lists(item) for item in status]
+            return [_without_empty_lists(item) for item in status]
         case _:
             return status

@@ -9,7 +9,7 @@ from typing import Any, Final
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
 from cachecluster.api.spec import OnDataLoss
-from cachecluster.api.status import CacheClusterStatus, DataLoss, without_empty_lists
+from cachecluster.api.status import CacheClusterStatus, DataLoss, says_the_same
 from cachecluster.domain.actions import Configure, Promote, ResizePod, SetUsers
 from cachecluster.domain.data_loss import incident_in
 from cachecluster.domain.drift import fingerprint
@@ -175,6 +175,6 @@ async def _report(snap: Snapshot, status: CacheClusterStatus, deps: Dependencies
     if news is not None:
         log.info(news, extra={"cluster": str(snap.ref), "reason": Reason.MOVING_SLOTS.value})
         await deps.events.record(snap.ref, "Normal", Reason.MOVING_SLOTS, news)
-    if without_empty_lists(wanted) != without_empty_lists(snap.status):
+    if not says_the_same(wanted, snap.status):
         await deps.kube.patch_status(names.API_VERSION, names.KIND, snap.ref.namespace, snap.ref.name, wanted)
     return wanted

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cachecluster.api.status import without_empty_lists
+from cachecluster.api.status import says_the_same
 from cachecluster.domain.snapshot import ClusterRef
 
 
@@ -58,7 +58,7 @@ class Wake:
         """Wake if somebody else has written it, such as a former leader that had stood still. While we look it is read
         anyway, or ours is on its way.
         """
-        if self._told is not None and without_empty_lists(status) != without_empty_lists(self._told):
+        if self._told is not None and not says_the_same(status, self._told):
             self.set()
 
     async def wait(self, stop: "asyncio.Future[Any]", seconds: float, *, only_urgent: bool = False) -> None:
