@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -99,11 +99,9 @@ async def rewritten(pods: Pods, node: NodeProcess) -> None:
     await until(at_rest, "the log is rewritten")
 
 
-@asynccontextmanager
-async def operator(pods: Pods, node: NodeProcess) -> AsyncIterator[NodeClient]:
+def operator(pods: Pods, node: NodeProcess) -> AbstractAsyncContextManager[NodeClient]:
     """A connection of its."""
-    async with CONNECTOR.connect(node.address, pods.passwords.operator) as client:
-        yield client
+    return CONNECTOR.connect(node.address, pods.passwords.operator)
 
 
 async def seen(pods: Pods, node: NodeProcess) -> NodeView:
