@@ -10,7 +10,7 @@ from cachecluster.domain.plan import Plan
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.handlers.runtime import serve
 from cachecluster.handlers.state import Shared
-from cachecluster.kube.api import NotFound
+from cachecluster.kube.api import NotFound, Unavailable
 from cachecluster.kube.client import KubeClient
 from cachecluster.kube.credentials import Credentials
 from cachecluster.observability.metrics import Metrics
@@ -26,9 +26,12 @@ PATIENCE = 30.0
 class Operator:
     """A running operator and what its clusters' tasks have done."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, no_teardown: bool = False) -> None:
         self.passes: dict[str, int] = {}
         self.torn_down: list[str] = []
+        self.no_teardown = no_teardown
+        """Each attempt at a teardown fails."""
+        self.refused: list[str] = []
         self.ready = False
         self.metrics = Metrics()
         self.hosts = HostCache()
@@ -41,10 +44,13 @@ class Operator:
         return PassResult(Plan(), (), None)
 
     async def last_act(self, ref: ClusterRef, deps: Dependencies) -> None:
-        await tear_down(ref, deps)
+        if not self.no_teardown:
+            await tear_down(ref, deps)
         async with self.changed:
-            self.torn_down.append(ref.name)
+            (self.refused if self.no_teardown else self.torn_down).append(ref.name)
             self.changed.notify_all()
+        if self.no_teardown:
+            raise Unavailable("away")
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE), self.changed:
@@ -167,8 +173,11 @@ def pod(cluster: str, node: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def running(namespace: str, credentials: Credentials, kube: KubeClient) -> AsyncIterator[Operator]:
-    operator = Operator()
+async def running(
+    namespace: str, credentials: Credentials, kube: KubeClient, *, no_teardown: bool = False
+) -> AsyncIterator[Operator]:
+    """An operator for one namespace, which stops in time: the grace period of its pod is 30 s."""
+    operator = Operator(no_teardown=no_teardown)
     unused: Any = None
     deps = Dependencies(
         kube=kube,
@@ -204,7 +213,7 @@ async def running(namespace: str, credentials: Credentials, kube: KubeClient) ->
             await ready.wait()
         yield operator
         shared.leaving.set()
-        async with asyncio.timeout(5):  # a clean stop takes no longer, or the pod's grace period is at risk
+        async with asyncio.timeout(15 if no_teardown else 5):
             await task
     finally:
         task.cancel()

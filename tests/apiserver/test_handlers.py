@@ -176,6 +176,27 @@ async def test_a_cluster_deleted_while_no_operator_ran_is_torn_down_at_the_next_
         assert name in operator.torn_down
 
 
+@pytest.mark.parametrize("deleted_while_it_runs", [True, False])
+async def test_an_operator_that_leaves_before_a_teardown_has_worked_does_not_let_the_cluster_go(
+    credentials: Credentials, kube: KubeClient, cluster: dict[str, Any], deleted_while_it_runs: bool
+) -> None:
+    name = cluster["metadata"]["name"]
+    async with running(name, credentials, kube, no_teardown=True) as operator:
+        created = await kube.create(cluster)
+        await operator.settled(name, kube)
+        if deleted_while_it_runs:
+            await delete_cluster(kube, created)
+            await operator.until(lambda: bool(operator.refused))
+    if not deleted_while_it_runs:
+        await delete_cluster(kube, created)
+        async with running(name, credentials, kube, no_teardown=True) as operator:
+            await operator.until(lambda: bool(operator.refused))
+    await kube.get(names.API_VERSION, names.KIND, name, name)
+    async with running(name, credentials, kube) as operator:
+        await until_gone_or(kube, name, lambda o: o is None)
+        assert name in operator.torn_down
+
+
 @pytest.mark.parametrize(("policy", "goes"), [("Delete", True), ("Retain", False)])
 async def test_s6_volumes_go_only_at_the_word_of_the_deleted_cluster(
     credentials: Credentials, kube: KubeClient, cluster: dict[str, Any], policy: str, goes: bool
@@ -223,6 +244,19 @@ async def test_a_cluster_without_finalizer_that_vanishes_leaves_no_task_behind(
         )
         await delete_cluster(kube, created)
         await operator.until(lambda: name in operator.torn_down)
+
+
+async def test_news_that_come_while_the_operator_leaves_start_nothing(
+    server: ApiServer, credentials: Credentials, kube: KubeClient, cluster: dict[str, Any]
+) -> None:
+    name = cluster["metadata"]["name"]
+    path = f"/apis/{names.API_VERSION}/namespaces/{name}/{names.PLURAL}/{name}"
+    async with running(name, credentials, kube) as operator:
+        await kube.create(cluster)
+        await operator.settled(name, kube)
+        for n in range(50):  # no await before the operator is told to leave: it finds the events and that together
+            label = {"metadata": {"labels": {"n": str(n)}}}
+            assert server.call("PATCH", path, label, content_type="application/merge-patch+json").accepted
 
 
 async def test_expired_credentials_are_waited_out_until_there_are_new_ones(

@@ -61,8 +61,15 @@ def _clusters(registry: kopf.OperatorRegistry, shared: Shared) -> None:
     ends: dict[str, asyncio.Future[Any]] = {}
     news = ClusterNews()
 
+    async def finish(ref: ClusterRef) -> None:
+        """Returns once it has worked: Kopf lets the object go then."""
+        if not await loop.finish(ref, shared.deps, leaving=shared.leaving, last_act=shared.last_act):
+            await _until_cancelled()
+
     @kopf.on.event(names.API_VERSION, names.PLURAL, id="cluster-changed", registry=registry)
     async def cluster_changed(event: kopf.RawEvent, **_: Any) -> None:
+        if shared.leaving.is_set():
+            await _until_cancelled()  # Kopf would start the task of a cluster anew that it has just ended
         body: Mapping[str, Any] = event["object"]
         ref = ref_of(body)
         if event["type"] == "DELETED":
@@ -74,7 +81,7 @@ def _clusters(registry: kopf.OperatorRegistry, shared: Shared) -> None:
         shared.metrics.cluster(ref.uid, news.conditions(body))
         if deleting(body) and ref.uid not in ends:
             # Deleted while no operator ran: Kopf starts no task then, and lets the object go after this handler.
-            await loop.finish(ref, shared.deps, leaving=shared.leaving, last_act=shared.last_act)
+            await finish(ref)
             return
         changed, new_spec = news.observe(ref, body)
         key = ClusterKey(ref.namespace, ref.name)
@@ -100,7 +107,7 @@ def _clusters(registry: kopf.OperatorRegistry, shared: Shared) -> None:
                     pace=shared.pace,
                 )
                 if stop.cancelled() or kopf.DaemonStoppingReason.RESOURCE_DELETED in (stopped.reason or _NO_REASON):
-                    await loop.finish(ref, shared.deps, leaving=shared.leaving, last_act=shared.last_act)
+                    await finish(ref)
         finally:
             stop.cancel()
             shared.wakes.unregister(ref)
@@ -108,6 +115,11 @@ def _clusters(registry: kopf.OperatorRegistry, shared: Shared) -> None:
 
 
 _NO_REASON: Final = kopf.DaemonStoppingReason(0)
+
+
+async def _until_cancelled() -> None:
+    """For the end of this process, when Kopf must not go on to what it does after a handler or a task."""
+    await asyncio.Event().wait()
 
 
 def _children(registry: kopf.OperatorRegistry, shared: Shared) -> None:

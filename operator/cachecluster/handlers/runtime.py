@@ -38,6 +38,7 @@ def settings() -> kopf.OperatorSettings:
     found.background.cancellation_polling = 2.0
     found.background.instant_exit_timeout = 0.5
     found.execution.default_backoff = 5.0
+    found.queueing.exit_timeout = 1.0
     found.process.ultimate_exiting_timeout = None
     found.watching.server_timeout = 300
     found.watching.client_timeout = 330

@@ -99,8 +99,8 @@ async def finish(
     leaving: asyncio.Event,
     last_act: TearDown = tear_down,
     pace: Pace = STEADY,
-) -> None:
-    """Let go of what garbage collection does not: until it has worked, or this process is ``leaving``."""
+) -> bool:
+    """Let go of what garbage collection does not. True: it has worked; False: this process was ``leaving`` before."""
     extra = {"cluster": str(ref)}
     failures = 0
     while not leaving.is_set():
@@ -113,11 +113,12 @@ async def finish(
             # Whatever it is: raising would let the object go with its teardown undone.
             log.exception("teardown failed on an error of the operator itself, trying again", extra=extra)
         else:
-            return
+            return True
         failures += 1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_retry_seconds(failures, pace.patience, pace)):
                 await leaving.wait()
+    return False
 
 
 @dataclass(frozen=True, slots=True)

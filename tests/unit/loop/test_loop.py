@@ -336,7 +336,7 @@ class LastAct:
 async def test_teardown_is_repeated_until_it_works(error: Exception) -> None:
     act = LastAct(3, error)
     pace = Pace(first_retry=0.001, patience=0.01)
-    await loop.finish(CART, dependencies(Recorder()), leaving=asyncio.Event(), last_act=act, pace=pace)
+    assert await loop.finish(CART, dependencies(Recorder()), leaving=asyncio.Event(), last_act=act, pace=pace)
     assert act.done.is_set()
 
 
@@ -346,5 +346,5 @@ async def test_a_process_that_leaves_does_not_wait_for_teardown() -> None:
     task = asyncio.ensure_future(loop.finish(CART, dependencies(Recorder()), leaving=leaving, last_act=act, pace=pace))
     await act.tried.wait()
     leaving.set()
-    await asyncio.wait_for(task, 20)
+    assert not await asyncio.wait_for(task, 20)
     assert not act.done.is_set()
