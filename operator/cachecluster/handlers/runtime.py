@@ -5,7 +5,9 @@ import contextlib
 import itertools
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, cast
 
 import kopf
@@ -17,6 +19,8 @@ from cachecluster.kube.api import KubeError, NotFound
 
 HOSTS_RESYNC_SECONDS: Final = 600.0
 _LONGEST_RETRY: Final = 30.0
+_LASTING: Final = 60.0
+"""Watches that have worked for so long do not count as failing again and again."""
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +72,10 @@ async def serve(
     put its own signal handlers into the place of ours.
     """
     resync = asyncio.create_task(_resync_hosts(shared), name="resync of nodes")
+    failures = 0
     try:
-        for failures in itertools.count():
-            if not await _listed(shared, namespaces):
-                return
+        while await _listed(shared, namespaces):
+            began = time.monotonic()
             try:
                 await _run(shared, namespaces, on_ready, take_signals)
             except Exception:
@@ -79,6 +83,7 @@ async def serve(
                 shared.metrics.watches_restarted()
             finally:
                 on_ready(False)
+            failures = 0 if time.monotonic() - began > _LASTING else failures + 1
             if await _left(shared, min(_LONGEST_RETRY, 2.0 ** min(failures, 10))):
                 return
     finally:
@@ -106,7 +111,20 @@ async def _run(
     )
     take_signals()
     on_ready(True)
-    await kopf.run_tasks(tasks, ignored=others)
+    try:
+        await kopf.run_tasks(tasks, ignored=others)
+    finally:
+        await _end(others)
+
+
+async def _end(others: AbstractSet[asyncio.Task[Any]]) -> None:
+    """End what Kopf has left. When one watch fails it ends the tasks of the clusters first and the other watches five
+    seconds later, which start such tasks anew meanwhile; with those of the next run each cluster would have two.
+    """
+    while left := asyncio.all_tasks() - others - {asyncio.current_task()}:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
 
 
 async def _listed(shared: Shared, namespaces: tuple[str, ...]) -> bool:
