@@ -199,6 +199,12 @@ async def _leadership(
         background = asyncio.create_task(lease.keep(), name="lease")
     else:
         background = asyncio.create_task(_pulse(kube, options.operator_namespace), name="pulse")
+
+    def leave(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled():
+            leaving.set()  # nothing goes on without it
+
+    background.add_done_callback(leave)
     try:
         yield
     finally:

@@ -155,7 +155,7 @@ def _secrets(registry: kopf.OperatorRegistry, shared: Shared) -> None:
             return
         shared.wakes.wake(key)
         ref = orphaned_system_secret(event["object"])
-        if event["type"] != "DELETED" and ref is not None and shared.wakes.uid(key) != ref.uid:
+        if event["type"] != "DELETED" and ref is not None:
             await loop.finish(ref, shared.deps, leaving=shared.leaving, last_act=release_if_orphaned)
 
     async def release_if_orphaned(ref: ClusterRef, deps: Dependencies) -> None:

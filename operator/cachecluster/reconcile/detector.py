@@ -159,7 +159,9 @@ class Detector:
             self.glance()
 
     def glance(self) -> None:
-        """Ask the next node for its mood."""
+        """Ask the next node for its mood. One to which no connection could be opened is looked at again."""
+        if any(wire.over and node_id not in self._ends for node_id, wire in self._wires.items()):
+            self._changed()
         open_ = [(i, w.connection) for i, w in self._wires.items() if w.connection is not None and not w.over]
         if open_:
             node_id, connection = open_[next(self._turns) % len(open_)]

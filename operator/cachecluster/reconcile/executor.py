@@ -44,7 +44,7 @@ from cachecluster.engines.client import NodeError, NodeRefused
 from cachecluster.kube.api import KubeError, Rejected
 from cachecluster.reconcile import fences, lost_hosts, node_actions, object_actions, slot_moves
 from cachecluster.reconcile.context import Context, Doubt
-from cachecluster.reconcile.together import Interrupted, unless
+from cachecluster.reconcile.together import Interrupted, together, unless
 
 
 class NotLeader(Exception):
@@ -66,7 +66,7 @@ async def execute(plan: Plan, context: Context, alarm: asyncio.Event) -> tuple[O
     for _, steps in groupby(plan.steps, key=_side_by_side):
         if not context.deps.leader():
             raise NotLeader
-        done = await asyncio.gather(*(_carry_out(step, context, alarm) for step in steps))
+        done = await together(*(_carry_out(step, context, alarm) for step in steps))
         outcomes += done
         if any(_changes_everything(outcome) for outcome in done):
             break

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import pytest
 
-from cachecluster.api.reasons import Reason
-from cachecluster.domain.actions import CreateSystemSecret
+from cachecluster.api.reasons import FailoverCause, Reason
+from cachecluster.domain.actions import CreateSystemSecret, FailoverKind, Promote, Target
+from cachecluster.domain.loss import Lost
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId
 from cachecluster.domain.plan import Do, Outcome, Plan
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.kube.api import Throttled, Unavailable
@@ -127,6 +129,24 @@ async def running(cluster: Cluster) -> AsyncIterator[Cluster]:
             await cluster.task
     finally:
         cluster.task.cancel()
+
+
+async def test_a_promotion_that_was_done_is_counted_with_how_long_it_took() -> None:
+    connection = LostConnection("cart-0-0", "uid", "10.0.0.1", None, Ending.CLOSED, at=100.0, seconds=0.2)
+    lost = Lost(NodeId("a"), FailoverCause.PROCESS_ENDED, "ended", "cart-0-0", "10.0.0.1", connection)
+    heir = Target("cart-0-1", "uid-1", "10.0.0.2", NodeId("b"), 0)
+    step = Do(Promote(0, heir, FailoverKind.FORCE, lost), Reason.PRIMARY_LOST, "promoting")
+    done = PassResult(Plan(steps=(step,)), (Outcome(step, None, began=100.2, ended=100.26),), None)
+    vain = PassResult(Plan(steps=(step,)), (Outcome(step, "no votes", began=100.2, ended=100.26),), None)
+    async with running(Cluster(done, vain)) as cluster:
+        await cluster.passes(1)
+        await cluster.rests()
+        cluster.wake.set()
+        await cluster.passes(2)
+        await cluster.rests()
+        assert cluster.counted('cachecluster_failovers_total{cause="ProcessEnded",kind="Force"} 1.0')
+        assert cluster.counted('cachecluster_failover_detection_seconds_bucket{le="0.25"} 1.0')
+        assert cluster.counted("cachecluster_failover_promotion_seconds_count 1.0")
 
 
 async def test_the_first_pass_begins_at_once_and_then_it_rests() -> None:

@@ -122,6 +122,19 @@ async def test_it_tells_which_connections_are_open(stage: Stage) -> None:
         assert not stage.detector.connected()
 
 
+async def test_one_to_which_no_connection_could_be_opened_is_looked_at_again(stage: Stage) -> None:
+    async with stage.detector:
+        stage.nodes.refusing.add(PRIMARY)
+        await stage.follow(formed(1, 1))
+        assert stage.changes == 0
+        stage.detector.glance()
+        assert stage.changes == 1
+        stage.nodes.refusing.clear()
+        await stage.follow(formed(1, 1))
+        stage.detector.glance()
+        assert stage.changes == 1
+
+
 async def test_a_node_that_does_not_answer_is_not_connected_to(stage: Stage) -> None:
     async with stage.detector:
         await stage.follow(formed(1, 1))
