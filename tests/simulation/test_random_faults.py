@@ -9,10 +9,11 @@ import pytest
 
 from cachecluster.api import names
 from tests.simulation.conftest import Seeds
+from tests.simulation.operating.clients import JUST_NOW_SECONDS
 from tests.simulation.schedules import version_of
 from tests.simulation.sieges import SIEGES
 from tests.simulation.test_faults import PERSISTENT, Running
-from tests.simulation.troubles import HARMLESS, JUST_NOW_SECONDS, SEPARATING, Scene
+from tests.simulation.troubles import HARMLESS, SEPARATING, Scene
 from tests.simulation.world import World
 
 SETTLED_SECONDS: Final = 600.0

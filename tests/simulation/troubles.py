@@ -15,6 +15,7 @@ from cachecluster.domain.snapshot import ClusterRef
 from tests.simulation import events
 from tests.simulation.engine.disk import writes
 from tests.simulation.engine.network import BOTH, OPERATOR, QUIET, Noise, Port
+from tests.simulation.operating.clients import JUST_NOW_SECONDS
 from tests.simulation.operating.faults import Faults
 from tests.simulation.site import EXIT_SECONDS
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PORTS: Final = (BOTH, BOTH, (Port.CLIENT,), (Port.BUS,))
-JUST_NOW_SECONDS: Final = 1.0
-"""What was acknowledged so lately may still be on its way to the replicas."""
-
 LEADING_SHARE: Final = 0.6
 """How often it is a primary that something befalls."""
 

@@ -6,7 +6,7 @@ from typing import Final
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import FailoverCause
 from cachecluster.domain.fence import Record, takes_itself_for_primary
-from cachecluster.domain.loss import EXPIRY_SECONDS, Lost, ended_together, has_expired, has_fallen_silent
+from cachecluster.domain.loss import EXPIRY_SECONDS, Lost, ended_together, has_expired, has_fallen_silent, newest
 from cachecluster.domain.lost_hosts import word_on
 from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, ReplicaLink, Unreachable
 from cachecluster.domain.snapshot import ContainerState, Pod, Snapshot
@@ -65,7 +65,7 @@ def _fence(
         return None
     if _cut_off(topology) or not _all_answer(topology, shard, owner, pod):
         return None
-    if any(r.replication_id != record.history for r in replicas if r.link is not None and r.link.ever_synced):
+    if any(r.replication_id != record.history for r in newest(replicas)):
         return None  # of another process
     if not all(_reports_no_more(r, owner) for r in replicas):
         return None
@@ -98,13 +98,13 @@ def _whereabouts(snap: Snapshot, topology: Topology, owner: NodeId) -> Pod | Non
 
 def _is_silent(snap: Snapshot, pod: Pod, lost: LostConnection | None) -> bool:
     """Not even its machine's kernel answers: a process that hangs or is busy would not know of the time that passes.
-    An operator that was never connected to it has that from the API server.
+    An operator whose connection that kernel has not left without an answer has that from the API server.
     """
     view = snap.views.get(pod.name)
     if isinstance(view, NodeView) or (isinstance(view, Unreachable) and view.refused):
         return False
-    if lost is not None:
-        return lost.ending is Ending.TIMED_OUT
+    if lost is not None and lost.ending is Ending.TIMED_OUT:
+        return True
     host = snap.hosts.get(pod.host) if pod.host else None
     return isinstance(view, Unreachable) and view.silent and host is not None and not host.ready
 
@@ -118,8 +118,7 @@ def _all_answer(topology: Topology, shard: Shard, owner: NodeId, pod: Pod) -> bo
         return False
     if any(takes_itself_for_primary(m) for m in shard.members):
         return False
-    silent = (m for m in shard.members if m.node is None and m.pod is not pod and not m.pod.never_ran)
-    return all(isinstance(m.view, Unreachable) and m.view.refused for m in silent)
+    return all(m.node is not None or m.pod is pod or m.runs_nothing for m in shard.members)
 
 
 def _silence(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:
@@ -201,8 +200,10 @@ def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequenc
     if container is None or not container.last_termination:
         return None
     why = f"the kubelet reports that the container of {pod} terminated ({container.last_termination})"
-    lost = Lost(owner, FailoverCause.CONTAINER_TERMINATED, why, pod, member.pod.ip)
-    if container.state is ContainerState.TERMINATED:
+    connection = snap.lost.get(owner)
+    closed = connection if connection is not None and connection.ending is Ending.CLOSED else None
+    lost = Lost(owner, FailoverCause.CONTAINER_TERMINATED, why, pod, member.pod.ip, closed)
+    if container.state is not ContainerState.RUNNING:
         return lost
     if container.started_at is None:
         return None

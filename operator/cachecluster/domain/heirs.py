@@ -2,33 +2,36 @@
 
 from collections.abc import Callable
 
-from cachecluster.domain.loss import QUIET_SECONDS
-from cachecluster.domain.nodes import NodeId, NodeView, ReplicaLink
+from cachecluster.domain.loss import QUIET_SECONDS, newest
+from cachecluster.domain.nodes import NodeId, NodeView
 from cachecluster.domain.slots import NO_SLOTS
 from cachecluster.domain.topology import Member, Shard, Topology
 
 
-def best_heir(topology: Topology, shard: Shard, lost: NodeId, is_over: Callable[[ReplicaLink], bool]) -> Member | None:
-    """The replica that completed a sync with ``lost``, has taken in all that came of it (``is_over`` says so of its
-    link), and has the highest offset.
+def best_heir(topology: Topology, shard: Shard, lost: NodeId, may_lead: Callable[[NodeView], bool]) -> Member | None:
+    """The replica that completed a sync with ``lost``, has what the others of the shard have, may lead as
+    ``may_lead`` judges by the end of its link, and has the highest offset.
     """
+    latest = {v.node_id for v in newest(copies_of(topology, shard, lost))}
     candidates = [
         m
         for m in shard.replicas
         if m.usable
         and m.node is not None
-        and m.node.myself.primary_id == lost
-        and m.node.link is not None
-        and m.node.link.ever_synced
-        and not m.node.link.sync_in_progress
-        and is_over(m.node.link)
-        and not has_strayed(topology, shard, m.node)
+        and m.node.node_id in latest
+        and may_lead(m.node)
         and knows_newest(topology, m.node, lost)
     ]
     histories = {m.node.replication_id for m in candidates if m.node is not None}
     if len(histories) > 1:  # offsets of different histories say nothing about each other
         return None
     return max(candidates, key=lambda m: (m.node.offset if m.node else 0, -m.pod.ordinal), default=None)
+
+
+def copies_of(topology: Topology, shard: Shard, lost: NodeId) -> list[NodeView]:
+    """The shard's replicas that have its data by way of ``lost``."""
+    followers = [m.node for m in shard.replicas if m.node is not None and m.node.myself.primary_id == lost]
+    return [v for v in followers if not has_strayed(topology, shard, v)]
 
 
 def strangers(shard: Shard, heir: NodeId, lost: NodeId) -> list[Member]:

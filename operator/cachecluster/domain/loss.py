@@ -1,11 +1,12 @@
 """A primary that is gone: how that is known, and when a replica has taken in all that came of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from cachecluster.api.durability import MAX_LAG_SECONDS
 from cachecluster.api.reasons import FailoverCause
-from cachecluster.domain.nodes import Ending, LostConnection, NodeId, ReplicaLink
+from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, ReplicaLink
 
 SILENT_SECONDS: Final = 2.5
 """After so long without a sign of life from the other machine, the operator's connection to it has timed out."""
@@ -19,6 +20,10 @@ replica tells whole seconds.
 APART_SECONDS: Final = 2
 """A replica's link ended with the process although it seems to have ended this much before our connection: it tells
 whole seconds.
+"""
+LATE_PONG_SECONDS: Final = 5
+"""A replica that was in step to the end has heard of the primary at most so much later over the bus than over its link:
+gossip may give it the others' pongs until it has asked itself, every two and a half seconds; and whole seconds.
 """
 READING_SECONDS: Final = 5
 """So much longer a replica may be busy with what has come before it sees the end."""
@@ -37,7 +42,7 @@ class Lost:
     address: str | None = None
     """Whoever answers there as this node shows that it lives. None: nobody can, or it answers and serves nobody."""
     connection: LostConnection | None = None
-    """The operator's, where its end is a part of how the loss is known."""
+    """The operator's, where its end is known to be that of the process, or of its machine."""
     unheard: bool = False
     """Nobody was told of its end: links may seem to be up still."""
     proven: bool = True
@@ -56,13 +61,25 @@ class Lost:
             return None
         return self.connection.at - (SILENT_SECONDS if self.connection.ending is Ending.TIMED_OUT else 0.0)
 
-    def is_over(self, link: ReplicaLink) -> bool:
-        """The replica has taken in all that came of the primary. One whose link ended before the process is stale."""
+    def is_over(self, view: NodeView) -> bool:
+        """Nothing more comes to the replica: it has taken in all that it gets of the primary."""
+        if view.link is None:
+            return False
         if self.fence:
-            return has_expired(link)
-        if self.unheard:
-            return has_fallen_silent(link)
-        return not link.up and (self.connection is None or ended_together(link, self.connection))
+            return has_expired(view.link)
+        return has_fallen_silent(view.link) if self.unheard else not view.link.up
+
+    def left_in_step(self, view: NodeView) -> bool:
+        """It is over, and the replica has all. One whose link ended before the process lacks what came then."""
+        if view.link is None or not self.is_over(view):
+            return False
+        if self.fence:  # without a replica in step it has accepted nothing
+            return True
+        if self.connection is None or self.connection.ending is Ending.TIMED_OUT:
+            return heard_to_the_end(view, self.node_id)
+        if self.cause is FailoverCause.PROCESS_ENDED:
+            return ended_together(view.link, self.connection)
+        return quiet_seconds(view.link) <= self.connection.seconds + APART_SECONDS
 
 
 def quiet_seconds(link: ReplicaLink) -> int:
@@ -78,6 +95,23 @@ def has_fallen_silent(link: ReplicaLink) -> bool:
 def has_expired(link: ReplicaLink) -> bool:
     """Its primary, if it asks for this replica, has stopped accepting writes."""
     return link.ever_synced and quiet_seconds(link) >= EXPIRY_SECONDS
+
+
+def heard_to_the_end(view: NodeView, primary: NodeId) -> bool:
+    """Its link to the primary did not end long before that did: it has not heard of it over the bus since."""
+    row = view.peer(primary)
+    if view.link is None or row is None:
+        return False
+    return row.pong_age is None or quiet_seconds(view.link) <= row.pong_age + LATE_PONG_SECONDS
+
+
+def newest(replicas: Iterable[NodeView]) -> list[NodeView]:
+    """Of replicas of one primary that have been in step with it: those whose links have ended last. Who has heard
+    nothing for longer than another has nothing that this one lacks.
+    """
+    links = [(v, v.link) for v in replicas if v.link is not None and v.link.ever_synced and not v.link.sync_in_progress]
+    last = min((quiet_seconds(link) for _, link in links), default=0)
+    return [v for v, link in links if quiet_seconds(link) <= last + APART_SECONDS]
 
 
 def ended_together(link: ReplicaLink, lost: LostConnection) -> bool:

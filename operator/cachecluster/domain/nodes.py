@@ -150,6 +150,8 @@ class NodeView:
     """
     replica_lag: int | None = None
     """Seconds since the replica that has reported last has done so; None: none is attached and in step."""
+    logs: bool = False
+    """It keeps an append-only log (aof_enabled)."""
     unwritten: Unwritten | None = None
     rewrites: Rewrites = Rewrites()
     parameters: Mapping[str, str] = field(default_factory=dict)

@@ -62,6 +62,8 @@ class Container:
     last_termination: str
     """Reason and message of the previous run, if there was one."""
     last_exit_code: int | None
+    ended_at: float | None = None
+    """Unix seconds at which the previous run ended; None if the kubelet did not see it: its machine has failed."""
 
 
 @dataclass(frozen=True, slots=True)

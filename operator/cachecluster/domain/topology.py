@@ -45,6 +45,11 @@ class Member:
         return self.node is not None and not self.node.loading
 
     @property
+    def runs_nothing(self) -> bool:
+        """No process of it is there that could be silent: none has ever started, or nobody listens."""
+        return self.pod.never_ran or (isinstance(self.view, Unreachable) and self.view.refused)
+
+    @property
     def usable(self) -> bool:
         """Serving, and its pod is to stay."""
         return self.serving and not self.pod.deleting

@@ -140,6 +140,7 @@ def view(fields: Mapping[str, str], nodes: str, cluster: Mapping[str, str], user
         dataset_bytes=int(fields.get("used_memory_dataset", 0)),
         quarantined=any(not found.is_on for user, found in rights.items() if _closed_in_quarantine(user)),
         users=rights,
+        logs=fields.get("aof_enabled") == "1",
         unwritten=unwritten(fields),
         rewrites=_rewrites(fields),
         peers=table,

@@ -14,6 +14,8 @@ _RESIZES: Final = {
     "Error": ResizeState.FAILED,
 }
 """By the reason of the pod's condition."""
+_UNSEEN: Final = {"Unknown", "ContainerStatusUnknown"}
+"""Reasons of containers of which the kubelet knows no exit status."""
 LAST_LINE: Final = 300
 """Characters of a process's last line that are worth showing."""
 
@@ -133,7 +135,14 @@ def _container(status: Mapping[str, Any]) -> Container | None:
         started_at=_seconds(running["startedAt"]) if running and running.get("startedAt") else None,
         last_termination=_termination(ended) if ended else "",
         last_exit_code=ended.get("exitCode") if ended else None,
+        ended_at=_end(ended) if ended else None,
     )
+
+
+def _end(ended: Mapping[str, Any]) -> float | None:
+    """What a kubelet finds gone after a boot has ended at that moment, as far as it says."""
+    told = ended.get("finishedAt") if ended.get("reason") not in _UNSEEN else None
+    return _seconds(told) if told else None
 
 
 def _termination(ended: Mapping[str, Any]) -> str:

@@ -1,13 +1,17 @@
 """Applications that write, and remember what was acknowledged."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cachecluster.domain.slots import share
 from tests.simulation.engine.node import Node
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+JUST_NOW_SECONDS: Final = 1.0
+"""What was acknowledged so lately may still be on its way to the replicas."""
 
 
 @dataclass

@@ -72,6 +72,7 @@ def view_of(node: Node) -> NodeView:
         quarantined=node.quarantined,
         users=_users(tuple(node.users.values())),
         peers=tuple(_peer(node, row, now) for row in node.rows.values()),
+        logs=node.config.append_only,
         replica_lag=replication.lag(node),
         good_replicas=repl.good if int(node.parameters[durability.TO_WRITE]) else None,
         migrating=tuple(OpenSlot(slot, peer) for slot, peer in sorted(node.migrating.items())),

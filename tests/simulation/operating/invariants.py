@@ -15,6 +15,7 @@ from tests.simulation.engine.node import SLOTS_LOST, Node
 from tests.simulation.engine.table import Row
 from tests.simulation.kubernetes.kubelet import Sandbox
 from tests.simulation.kubernetes.store import Key, Object
+from tests.simulation.operating.clients import JUST_NOW_SECONDS
 from tests.simulation.operating.leading import Leading
 from tests.simulation.operating.secrets import Secrets
 from tests.simulation.operating.wishes import Wishes
@@ -34,6 +35,13 @@ class Loss:
     slot: int
     why: str
     at: float
+    age: float
+    """Seconds since it was acknowledged."""
+
+    @property
+    def settled(self) -> bool:
+        """It had long been on its way to the replicas."""
+        return self.age > JUST_NOW_SECONDS
 
 
 class Watch:
@@ -100,14 +108,16 @@ class Watch:
             for token in some:
                 if token in history.acked and token not in kept and token not in history.lost:
                     history.lost.add(token)
-                    self.losses.append(Loss(token, slot, why, self.world.loop.time()))
-                    self._judge_loss(node, slot, token, why)
+                    at = self.world.loop.time()
+                    self.losses.append(Loss(token, slot, why, at, at - history.acked_at[token]))
+                    self._judge_loss(node, self.losses[-1])
 
-    def _judge_loss(self, node: Node, slot: int, token: str, why: str) -> None:
+    def _judge_loss(self, node: Node, loss: Loss) -> None:
+        token, slot, why = loss.token, loss.slot, loss.why
         box = self.world.box_of(node)
         if why == SLOTS_LOST and token not in self.superseded and not self.world.partitioned:
             self.world.violate("S2", f"{node.ip} dropped the last copy of {token} with its slot {slot}")
-        elif why.startswith("full sync") and not self.world.partitioned:
+        elif why.startswith("full sync") and loss.settled and not self.world.partitioned:
             self.world.violate("S3", f"{node.ip}: {why} wiped the last copy of {token} in slot {slot}")
         elif box is not None and box.uid in self.replaced and not self.loss_accepted:
             self.world.violate("S7", f"the roll took the last copy of {token} with {box.key.name}")

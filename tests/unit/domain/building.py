@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cachecluster.api import names
-from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.api.spec import CacheClusterSpec, PersistenceMode
 from cachecluster.domain.access import Rights
 from cachecluster.domain.drift import key_of, stamped, with_partition
 from cachecluster.domain.layout import members_by_shard
@@ -242,6 +242,7 @@ class Cluster:
             role_label=label,
             container=node.container or running,
             fence=node.fence,
+            has_volume=self.spec.persistence_mode is not PersistenceMode.NONE,
         )
 
     def _view(self, node: Node) -> NodeView | Unreachable:
@@ -275,6 +276,7 @@ class Cluster:
             users=node.users,
             good_replicas=node.good_replicas,
             replica_lag=node.replica_lag,
+            logs=self.spec.persistence_mode is PersistenceMode.APPEND_ONLY,
         )
 
 

@@ -109,3 +109,16 @@ def test_whether_a_second_pod_could_write_on_its_volume(volume: dict[str, Any], 
     parsed = parse_pod(pod)
     assert parsed is not None
     assert parsed.has_volume is has_volume
+
+
+@pytest.mark.parametrize(
+    ("reason", "ended_at"), [("Error", 1767225600.0), ("Unknown", None), ("ContainerStatusUnknown", None)]
+)
+def test_when_the_previous_run_ended_if_the_kubelet_saw_it(reason: str, ended_at: float | None) -> None:
+    pod = body()
+    ended = {"exitCode": 255, "reason": reason, "finishedAt": "2026-01-01T00:00:00Z"}
+    pod["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
+    found = parse_pod(pod)
+    assert found is not None
+    assert found.container is not None
+    assert found.container.ended_at == ended_at

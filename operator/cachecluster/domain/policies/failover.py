@@ -1,14 +1,14 @@
 """Promotion, from the observed topology alone: no bad spec and no quota delays it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from cachecluster.api.reasons import Reason
+from cachecluster.api.reasons import FailoverCause, Reason
 from cachecluster.domain.actions import FailoverKind, Promote
 from cachecluster.domain.death import loss_of
-from cachecluster.domain.heirs import best_heir, strangers
+from cachecluster.domain.heirs import best_heir, copies_of, strangers
 from cachecluster.domain.listing import listed
-from cachecluster.domain.loss import Lost, quiet_seconds
+from cachecluster.domain.loss import Lost, newest, quiet_seconds
 from cachecluster.domain.loss_messages import older_data
 from cachecluster.domain.nodes import Ending, NodeId
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
@@ -40,12 +40,16 @@ def replace_lost_primary(now: Situation) -> Iterator[Verdict]:
 
 
 def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
-    heir = best_heir(now.topology, shard, lost.node_id, lost.is_over)
+    heir = best_heir(now.topology, shard, lost.node_id, lost.left_in_step)
+    data = "has its data"
     if heir is None:
-        message = f"shard {shard.index}: {lost.why}, and no replica that answers has completed a sync with it"
-        copies = [m for m in shard.members if m.node is not None and m.node.keys]
-        advice = f". {older_data(copies)}" if lost.proven and shard.complete and copies else ""
-        return Block(Reason.NO_SYNCED_REPLICA, message + advice)
+        heir = best_heir(now.topology, shard, lost.node_id, lost.is_over)
+        better = _where_more_may_be(shard, lost)
+        if heir is None:
+            return _nobody(now, shard, lost)
+        if better:
+            return _older_copy(shard, lost, heir, better)
+        data = "has the newest copy that is left"
     deaf = strangers(shard, heir.target.node_id, lost.node_id) if lost.fence else []
     if deaf:
         cut = f"{listed([m.pod.name for m in deaf])} and {heir.pod.name} do not hear each other"
@@ -60,7 +64,46 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
         age = lost.connection.seconds if lost.connection is not None else EXPECTED_SECONDS
         return Wait(Reason.NODE_UNREACHABLE, message, 0.2 if age < EXPECTED_SECONDS else 0.5)
     action = Promote(shard.index, heir.target, kind, lost)
-    return Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.why}; {heir.pod.name} has its data")
+    return Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.why}; {heir.pod.name} {data}")
+
+
+def _nobody(now: Situation, shard: Shard, lost: Lost) -> Verdict:
+    latest = newest(copies_of(now.topology, shard, lost.node_id))
+    if latest:
+        pods = listed([now.topology.by_id[view.node_id].pod.name for view in latest])
+        apart = len({view.replication_id for view in latest}) > 1
+        why = (
+            "in histories that cannot be compared; delete the pod (and its volume) whose data you can do without"
+            if apart
+            else "which can lead once it serves and knows the newest slots"
+        )
+        return Wait(Reason.NO_SYNCED_REPLICA, f"shard {shard.index}: {lost.why}; its data is on {pods}, {why}", 0.5)
+    message = f"shard {shard.index}: {lost.why}, and no replica that answers has completed a sync with it"
+    copies = [m for m in shard.members if m.node is not None and m.node.keys]
+    if lost.proven and shard.complete and copies:
+        return Block(Reason.NO_SYNCED_REPLICA, f"{message}. {older_data(copies)}")
+    return Wait(Reason.NO_SYNCED_REPLICA, message, 0.5)
+
+
+def _where_more_may_be(shard: Shard, lost: Lost) -> list[str]:
+    """Pods that may have what a replica lacks that was not in step to the end: the lost one, with its memory or on its
+    volume, and whoever does not answer.
+    """
+    others = [m for m in shard.members if m.pod.name != lost.pod]
+    found = [m.pod.name for m in others if not m.serving and not m.runs_nothing]
+    volumes = any(m.pod.has_volume for m in shard.members)
+    if not lost.proven or (volumes and lost.cause is not FailoverCause.RESTARTED_EMPTY):
+        found.insert(0, lost.pod or "its pod")
+    return found
+
+
+def _older_copy(shard: Shard, lost: Lost, heir: Member, better: Sequence[str]) -> Verdict:
+    """To let it lead would undo what was acknowledged since, and take it from whoever has it."""
+    message = (
+        f"shard {shard.index}: {lost.why}, but {heir.pod.name} was not in step with it at its end. Waiting for "
+        f"{listed(better)}, where the rest may be. If that is gone for good, delete the pod (and its volume)"
+    )
+    return Wait(Reason.NO_SYNCED_REPLICA, message, 0.5)
 
 
 def _departed_owners(now: Situation, shard: Shard) -> list[NodeId]:

@@ -9,7 +9,7 @@ from cachecluster.domain.actions import EndPod, Target
 from cachecluster.domain.hanging import HUNG_SECONDS, can_do_without, hears, misses
 from cachecluster.domain.heirs import best_heir
 from cachecluster.domain.loss import has_fallen_silent
-from cachecluster.domain.nodes import NodeId, Unreachable
+from cachecluster.domain.nodes import NodeId, NodeView, Unreachable
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
 from cachecluster.domain.topology import Member, Shard
@@ -42,7 +42,7 @@ def _hangs(now: Situation, member: Member) -> NodeId | None:
 def _end(now: Situation, shard: Shard, member: Member, node_id: NodeId) -> Verdict:
     told = f"{member.pod.name} hangs: its machine answers, but its process answers nobody"
     owns = bool(now.topology.owners.get(node_id))
-    keeper = best_heir(now.topology, shard, node_id, has_fallen_silent) if owns else _leader_of(shard, member)
+    keeper = best_heir(now.topology, shard, node_id, _hears_nothing) if owns else _leader_of(shard, member)
     if keeper is None or keeper.node is None or not can_do_without(keeper.node, node_id):
         message = f"{told}. No other node has its data, so it is left alone; if that may be lost, delete the pod"
         return Block(Reason.NODE_HANGS, message)
@@ -51,6 +51,10 @@ def _end(now: Situation, shard: Shard, member: Member, node_id: NodeId) -> Verdi
         return Wait(Reason.NODE_HANGS, message, 1.0)
     hung = Target(member.pod.name, member.pod.uid, str(member.pod.ip), node_id, member.pod.shard)
     return Do(EndPod(hung, keeper.target), Reason.NODE_HANGS, f"{told}. It is ended; {keeper.pod.name} has its data")
+
+
+def _hears_nothing(view: NodeView) -> bool:
+    return view.link is not None and has_fallen_silent(view.link)
 
 
 def _leader_of(shard: Shard, member: Member) -> Member | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cachecluster.api.reasons import FailoverCause, Reason
 from cachecluster.domain.actions import FailoverKind, Promote, Release
 from cachecluster.domain.heirs import has_strayed, knows_newest
-from cachecluster.domain.loss import Lost
+from cachecluster.domain.loss import READING_SECONDS, Lost, quiet_seconds
 from cachecluster.domain.nodes import NodeView, Role
 from cachecluster.domain.plan import Do, Verdict, Wait
 from cachecluster.domain.policies.situation import Situation
@@ -38,7 +38,7 @@ def _judge(now: Situation, shard: Shard, member: Member, view: NodeView) -> Iter
         message = f"shard {shard.index}: {pod} has restarted with data of unknown age; waiting to compare it with {who}"
         yield Wait(Reason.RELEASING_QUARANTINE, message, 0.5)
         return
-    newer = [m for m in shard.replicas if m.node is not None and _may_be_newer(now, shard, m.node, view)]
+    newer = [m for m in shard.replicas if m.node is not None and _may_be_newer(now, shard, m.node, member)]
     heir = max(newer, key=lambda m: (m.node.offset if m.node else 0, -m.pod.ordinal), default=None)
     if heir is None or heir.node is None:
         yield Do(
@@ -54,16 +54,28 @@ def _judge(now: Situation, shard: Shard, member: Member, view: NodeView) -> Iter
         yield Wait(Reason.RELEASING_QUARANTINE, message, 0.5)
 
 
-def _may_be_newer(now: Situation, shard: Shard, replica: NodeView, primary: NodeView) -> bool:
+def _may_be_newer(now: Situation, shard: Shard, replica: NodeView, restarted: Member) -> bool:
     """It followed the primary's earlier process to its end, or has restarted with a snapshot of what that had. Within
     one history the offset decides; the shard's last one continues what the primary has loaded (ADR 0017).
     """
-    if replica.myself.primary_id != primary.node_id or replica.link is None:
+    primary = restarted.node
+    if primary is None or replica.myself.primary_id != primary.node_id or replica.link is None:
         return False
     if has_strayed(now.topology, shard, replica):
         return False
     if replica.replication_id in (primary.replication_id, primary.previous_replication_id):
         return replica.offset > primary.offset
     if replica.link.ever_synced:
-        return True
+        return not primary.logs or quiet_seconds(replica.link) <= _since_the_end(now, restarted) + READING_SECONDS
     return replica.replication_id == shard.history and replica.offset > primary.offset
+
+
+def _since_the_end(now: Situation, restarted: Member) -> float:
+    """Seconds since the earlier process has ended, at least: its pod or its container was made anew after that.
+
+    An append-only log has all that it accepted, or all but the last second if the machine went with it. A replica whose
+    link had ended before lacks more.
+    """
+    container = restarted.pod.container
+    ended_at = container.ended_at if container is not None else None
+    return now.snap.now - (restarted.pod.created_at if ended_at is None else ended_at)
