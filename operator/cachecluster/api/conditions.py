@@ -24,7 +24,7 @@ class ConditionType(StrEnum):
     SLOTS_COVERED = "SlotsCovered"
     """Each of the 16384 hash slots has a primary."""
     ZONES_SPREAD = "ZonesSpread"
-    """No shard has all its members in one zone, and no zone holds a majority of the primaries."""
+    """No shard has all its members in one zone, and no zone leads half of them or more that could lead fewer."""
     ROLLED_OUT = "RolledOut"
     """Every node runs the image, resources and parameters of the spec."""
     DATA_LOSS = "DataLoss"

@@ -318,12 +318,16 @@ def _owners(snap: Snapshot, outsiders: Collection[NodeId]) -> tuple[dict[NodeId,
 
 
 def crowded_zone(topology: Topology) -> str | None:
-    """The zone that holds a majority of three or more primaries, where there are three zones to choose from."""
+    """The zone without which too few primaries are left to elect, where its share of them could be smaller: of three or
+    more primaries, and with three zones to choose from.
+    """
     zones = {m.zone for m in topology.members if m.zone is not None}
     primaries = [s.primary.zone for s in topology.shards if s.primary is not None]
     if len(zones) < 3 or len(primaries) < 3:
         return None
-    return next((z for z in sorted(zones) if primaries.count(z) * 2 > len(primaries)), None)
+    led = Counter(primaries)
+    share = -(-len(primaries) // len(zones))
+    return next((z for z in sorted(zones) if share < led[z] and 2 * led[z] >= len(primaries)), None)
 
 
 def weakness(shard: Shard) -> str:

@@ -303,6 +303,18 @@ class TestZoneBalance:
         [switch] = of_type(self.crowded(NOW - 601), SwitchOver)
         assert (switch.source.pod, switch.destination.pod) == ("cart-1-0", "cart-1-1")
 
+    @pytest.mark.parametrize(
+        ("primaries", "moves"),
+        [("aaabbb", True), ("aabbcc", False), ("aabc", False), ("aaabc", True), ("aabbc", False), ("aaaabbbc", True)],
+    )
+    def test_half_of_the_primaries_are_too_many_where_it_could_be_fewer(self, primaries: str, moves: bool) -> None:
+        """Without one more than half of them nobody is elected."""
+        cluster = replace(formed(len(primaries), 2), more=self.crowded(NOW - 601).more)
+        for shard, zone in enumerate(primaries):
+            for ordinal, place in enumerate((zone, *(z for z in "abc" if z != zone))):
+                cluster = cluster.with_node(shard, ordinal, zone=place)
+        assert bool(of_type(cluster, SwitchOver)) is moves
+
     def test_not_sooner(self) -> None:
         assert not actions(self.crowded(NOW - 599))
         assert not actions(replace(self.crowded(NOW - 601), more={}))

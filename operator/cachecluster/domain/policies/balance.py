@@ -14,7 +14,7 @@ from cachecluster.domain.topology import crowded_zone
 from cachecluster.domain.zones import crowded_replica, open_zones
 
 CALM_SECONDS: Final = 600.0
-"""So long must a zone have held a majority. The condition ZonesSpread keeps the time; without it, we wait.
+"""So long must a zone have led too many. The condition ZonesSpread keeps the time; without it, we wait.
 
 So old must a pod be that moves: the scheduler may put it back where it was, and then not every few seconds."""
 
@@ -34,7 +34,7 @@ def spread_replicas(now: Situation) -> Iterator[Verdict]:
 
 
 def spread_primaries(now: Situation) -> Iterator[Verdict]:
-    """Move one primary out of a zone that holds a majority of them; never while anything is amiss."""
+    """Move one primary out of a zone that leads half of the shards or more; never while anything is amiss."""
     zone = crowded_zone(now.topology)
     if zone is None or not all(s.healthy for s in now.topology.shards) or not _calm(now):
         return
@@ -47,7 +47,7 @@ def spread_primaries(now: Situation) -> Iterator[Verdict]:
         ]
         heir = best_successor(shard, sorted(elsewhere, key=lambda m: counts[m.zone or ""])[:1])
         if heir is not None:
-            message = f"zone {zone} holds a majority of the primaries; {heir.pod.name} in zone {heir.zone} takes over"
+            message = f"zone {zone} leads half of the shards or more; {heir.pod.name} in zone {heir.zone} takes over"
             yield Do(SwitchOver(shard.index, shard.primary.target, heir.target), Reason.RESTORING_ZONE_BALANCE, message)
             return
 
