@@ -108,6 +108,11 @@ def takes_itself_for_primary(member: Member) -> bool:
     return member.node is not None and member.node.leads and bool(member.node.myself.slots)
 
 
+def is_behind_its_time(shard: Shard, member: Member) -> bool:
+    """Another serves its slots by now, and it has not heard of that: it must go on refusing writes (``OUTDATED``)."""
+    return takes_itself_for_primary(member) and member is not shard.primary
+
+
 def may_be_replaced(shard: Shard, member: Member) -> bool:
     """A replica has been told to lead in its place, and who of them does so cannot be asked: two would take writes if
     this one was told to go on alone. One that does not run may come back to lead, with its volume.

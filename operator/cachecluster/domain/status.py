@@ -49,6 +49,8 @@ STALLING: Final = frozenset(
         Reason.FOREIGN_NODE,
         Reason.FOREIGN_VOLUME,
         Reason.NODE_LOST,
+        Reason.NODE_HANGS,
+        Reason.NO_SYNCED_REPLICA,
         Reason.IMAGE_PULL_FAILED,
         Reason.POD_CRASHING,
         Reason.POD_UNSCHEDULABLE,
@@ -160,6 +162,11 @@ def _ready(snap: Snapshot, topology: Topology) -> Judgement:
             return kind, "Unknown", Reason.NODE_UNREACHABLE, "no node answers the operator"
         reason = Reason.SLOTS_UNCOVERED if topology.ever_formed else Reason.FORMING
         return kind, "False", reason, f"slots {topology.uncovered} have no primary that answers"
+    primaries = [s.primary for s in topology.shards if s.primary is not None]
+    closed = [m.pod.name for m in primaries if m.node is not None and m.node.quarantined]
+    if closed:
+        message = f"{', '.join(closed)} serves nobody until its data has been compared with the rest of its shard's"
+        return kind, "False", Reason.RELEASING_QUARANTINE, message
     unsure = [s.primary.pod.name for s in topology.shards if s.primary and not _state_ok(s)]
     if unsure:
         reason = Reason.SLOTS_UNCOVERED if _has_been_ready(snap) else Reason.FORMING
@@ -265,7 +272,7 @@ def _spread(topology: Topology) -> Judgement:
         return kind, "False", Reason.RESTORING_ZONE_BALANCE, message
     crowded = crowded_zone(topology)
     if crowded is not None:
-        message = f"zone {crowded} holds a majority of the primaries; one moves back after ten calm minutes"
+        message = f"zone {crowded} leads half of the shards or more; one primary moves back after ten calm minutes"
         return kind, "False", Reason.RESTORING_ZONE_BALANCE, message
     return kind, "True", Reason.AS_EXPECTED, f"members are spread over {len(zones)} zones"
 

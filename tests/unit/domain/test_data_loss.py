@@ -138,6 +138,23 @@ def test_s2_slots_that_a_living_primary_has_lost_are_asked_about() -> None:
     assert given(operator.look(cluster)) == [("cart-0-0", "0-9")]
 
 
+def test_older_copies_of_which_none_may_lead_wait_for_a_person() -> None:
+    lost = without(formed(3, 2), 0)
+    left = {"keys": 10, "role": Role.REPLICA, "follows": "id-before", "up": False, "down_seconds": 90, "generation": 0}
+    operator = Operator()
+    operator.look(lost.with_node(0, 2, **left))
+    assert operator.condition(ConditionType.STALLED) == ("True", Reason.NO_SYNCED_REPLICA)
+
+
+def test_data_without_a_table_is_pointed_at_and_left_alone() -> None:
+    """Somebody has deleted nodes.conf, or brought a volume without it."""
+    cluster = formed(3, 0).with_node(0, 0, slots=NO_SLOTS, keys=10, quarantined=True, generation=1, epoch=0)
+    made = plan(cluster.snapshot())
+    [said] = [b.message for b in made.blocks if b.reason is Reason.UNOWNED_KEYS]
+    assert "cart-0-0 has keys but does not know of its slots. Take from cart-0-0 what you need" in said
+    assert not made.steps
+
+
 def test_a_slot_that_changes_hands_while_it_is_looked_at_is_not_lost() -> None:
     """The source has been asked after it had gone, the destination before it came: others still tell of an owner."""
     moved = SlotSet.from_ranges([(0, 9)])

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from cachecluster.api import names
 from cachecluster.api.durability import DurabilityMode
 from cachecluster.api.reasons import FailoverCause, Reason
-from cachecluster.domain import fence
+from cachecluster.domain import durability, fence
 from cachecluster.domain.actions import (
     Configure,
     FailoverKind,
@@ -19,13 +20,15 @@ from cachecluster.domain.actions import (
     RollPod,
     SwitchOver,
 )
+from cachecluster.domain.drift import key_of
 from cachecluster.domain.loss import EXPIRY_SECONDS
 from cachecluster.domain.nodes import Ending, Role, Unreachable
 from cachecluster.domain.plan import Plan
 from cachecluster.domain.planner import plan
 from cachecluster.domain.slots import ALL_SLOTS, share
 from cachecluster.domain.snapshot import InvalidSpec
-from tests.unit.domain.building import Cluster, formed
+from cachecluster.manifests.config import live_config_map
+from tests.unit.domain.building import REF, Cluster, as_live, formed
 from tests.unit.domain.deciding import of_type
 
 UP = {**dict(fence.RAISED), fence.TIMEOUT: "15000"}
@@ -165,6 +168,18 @@ class TestReplaced:
         assert [a.parameters for a in of_type(both, Configure) if a.nodes[0].pod == "cart-0-0"] == [fence.OUTDATED]
         outdated = {**DOWN, **dict(fence.OUTDATED)}
         assert not of_type(both.with_node(0, 0, parameters=outdated), Configure)
+
+    def test_s10_an_edit_of_the_spec_does_not_take_that_back(self) -> None:
+        leading = {"role": Role.PRIMARY, "follows": None, "slots": ALL_SLOTS, "epoch": 5, "replica_lag": None}
+        outdated = {**DOWN, **dict(fence.OUTDATED)}
+        both = few(1, 2, **ON).with_node(0, 1, **leading).with_node(0, 0, parameters=outdated)
+        snap = both.snapshot()
+        live = live_config_map(both.spec, REF, durability.NAMES)
+        annotations = {names.ANNOTATION_LIVE_NAMES: " ".join(sorted(durability.NAMES))}
+        stored = as_live({**live, "metadata": {**live["metadata"], "annotations": annotations}})
+        snap = replace(snap, desired=(live, *snap.desired), children={**snap.children, key_of(stored): stored})
+        told = [s.action for s in plan(snap).steps if isinstance(s.action, Configure)]
+        assert all(node.pod != "cart-0-0" for action in told for node in action.nodes), told
 
     def test_s10_so_is_one_whose_successor_does_not_answer_but_is_known_to_others(self) -> None:
         leading = {"role": Role.PRIMARY, "follows": None, "epoch": 9, "answers": False}

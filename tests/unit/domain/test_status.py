@@ -83,6 +83,12 @@ def test_s1_silence_is_unknown_not_down() -> None:
     assert condition(status_of(cluster), ConditionType.READY) == ("Unknown", Reason.NODE_UNREACHABLE)
 
 
+def test_a_primary_that_is_closed_until_its_data_has_been_compared_serves_nobody() -> None:
+    closed = formed().with_node(0, 0, quarantined=True).with_node(0, 1, answers=False).snapshot()
+    status = derive(replace(closed, status=status_of(formed()).to_json()), plan(closed))
+    assert condition(status, ConditionType.READY) == ("False", Reason.RELEASING_QUARANTINE)
+
+
 def test_transition_times_move_only_with_the_status() -> None:
     snap = formed().snapshot()
     first = derive(snap, plan(snap)).to_json()

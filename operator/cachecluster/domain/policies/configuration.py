@@ -9,7 +9,7 @@ from typing import Final
 
 from cachecluster.api import names
 from cachecluster.api.reasons import Reason
-from cachecluster.domain import durability
+from cachecluster.domain import durability, fence
 from cachecluster.domain.actions import Apply, Configure
 from cachecluster.domain.drift import desired_object, difference, key_of
 from cachecluster.domain.listing import listed
@@ -66,11 +66,14 @@ def _unset(now: Situation, live: Manifest) -> tuple[dict[Parameters, list[Member
     alone: list[Member] = []
     full = overfull(now.spec, now.topology)
     usable = (m for m in now.topology.members if m.usable)
+    behind = [m for s in now.topology.shards for m in s.members if fence.is_behind_its_time(s, m)]
     for member, missing in outstanding(now.spec, noted(live), usable):
         if full and shrinks(now.spec, member):
             missing.pop(PARAMETER, None)
-        if missing.keys() & durability.parameters(now.spec).keys() and durability.is_alone(now.topology, member):
+        lonely = missing.keys() & durability.parameters(now.spec).keys() and durability.is_alone(now.topology, member)
+        if lonely:
             alone.append(member)
+        if lonely or member in behind:
             for name in durability.NAMES:
                 missing.pop(name, None)
         if missing:

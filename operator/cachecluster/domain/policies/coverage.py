@@ -130,7 +130,12 @@ def _after_loss(
     """The shard held data. Only when every member answers and has nothing is that data gone for good; and only to whom
     the status names are its slots given then.
     """
-    if shard.primary is None and not shard.void and not shard.replicas:
+    unowned = [m for m in shard.members if m.usable and m.node is not None and m.node.keys and not m.node.myself.slots]
+    if shard.primary is None and not shard.replicas and shard.complete and unowned:
+        pods = listed([m.pod.name for m in unowned])
+        message = f"shard {shard.index} has no primary, and {pods} has keys but does not know of its slots"
+        yield Block(Reason.UNOWNED_KEYS, f"{message}. {older_data(unowned)}")
+    elif shard.primary is None and not shard.void and not shard.replicas:
         message = f"shard {shard.index} has no primary; waiting for its pods to answer"
         yield Wait(Reason.SLOTS_UNCOVERED, message, 0.5)
     elif shard.bereft and (incident is None or not incident.of(shard.name)):

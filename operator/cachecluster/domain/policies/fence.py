@@ -141,10 +141,10 @@ def _settle(now: Situation, busy: set[int]) -> Iterator[Do]:
             if member is shard.primary and fence.matters(now.topology):
                 if shard.index not in busy:
                     yield from _primary(now, shard, member)
-            elif member is shard.primary or not fence.takes_itself_for_primary(member):
-                yield from _bystander(now, member)
-            else:
+            elif fence.is_behind_its_time(shard, member):
                 yield from _outdated(member)
+            else:
+                yield from _bystander(now, member)
 
 
 def _primary(now: Situation, shard: Shard, member: Member) -> Iterator[Do]:
