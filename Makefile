@@ -7,7 +7,7 @@ SHELL := /bin/bash
 CLUSTER ?= local
 CONTEXT ?=
 IMAGE ?=
-SEEDS ?= 1000
+SEEDS ?= 10000
 ROUNDS ?= 2
 UV := hack/uv
 RUN := $(UV) run --frozen
@@ -44,7 +44,7 @@ check: ## Format, lint, types, layers, generated files, chart
 unit: ## Pure tests, in seconds
 	$(PYTEST) tests/unit tests/property
 
-simulate: ## Fault schedules in the simulated world: SEEDS=1000
+simulate: ## Fault schedules in the simulated world: SEEDS=10000
 	$(PYTEST) -n auto tests/simulation --seeds $(SEEDS)
 
 engines: ## Real engine processes, more at once than there are processors: tests mostly wait

@@ -26,12 +26,18 @@ def namespace(kube: Kube, purpose: str, *, keep: bool = False) -> Iterator[str]:
 
 
 def until_gone(kube: Kube) -> None:
-    """Every namespace that was told to go is gone, with all that was in it."""
+    """Every namespace that has been told to go is gone, with all that was in it. Others tell more of them meanwhile."""
 
-    def going() -> list[Obj]:
-        return [n for n in kube.list("Namespace", "", f"{LABEL}=true") if "deletionTimestamp" in n["metadata"]]
+    def going() -> dict[str, Obj]:
+        told = (n for n in kube.list("Namespace", "", f"{LABEL}=true") if "deletionTimestamp" in n["metadata"])
+        return {n["metadata"]["uid"]: n for n in told}
+
+    awaited = going().keys()
+
+    def left() -> list[Obj]:
+        return [n for uid, n in going().items() if uid in awaited]
 
     def explanation() -> str:
-        return "\n".join(f"{n['status']}\n{explain(kube, n['metadata']['name'])}" for n in going())
+        return "\n".join(f"{n['status']}\n{explain(kube, n['metadata']['name'])}" for n in left())
 
-    wait("all namespaces of the scenarios are gone", lambda: not going(), GONE_SECONDS, explanation)
+    wait("all namespaces of the scenarios are gone", lambda: not left(), GONE_SECONDS, explanation)

@@ -20,7 +20,6 @@ FROZEN: Final = (
     "its kernel answers, and its process would go on by an old count of its replicas: only votes could replace it"
 )
 MINORITY: Final = "no zone, and no shard, leaves a majority of primaries behind"
-NATIVE: Final = "without the operator nobody promotes: Valkey's own election takes a majority of primaries"
 FEW: Final = (1, 2)
 
 Strike = Callable[[Stage, Member], AbstractContextManager[None]]

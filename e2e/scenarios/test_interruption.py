@@ -25,7 +25,8 @@ KEYS_PER_SLOT: Final = 50
 STEP: Final = 500
 """Slots that every leader moves, at least, before it is killed."""
 STEPS: Final = 7
-MOVING: Final = SLOTS // 2
+MOVING: Final = SLOTS // 2 - 1
+"""Of 3 -> 6: three shards of 5461 or 5462 keep 2730 or 2731 each."""
 RESHARD_SECONDS: Final = 120.0
 
 Moment = tuple[str, Callable[[], bool]]

@@ -174,7 +174,12 @@ def pod(cluster: str, node: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running(
-    namespace: str, credentials: Credentials, kube: KubeClient, *, no_teardown: bool = False
+    namespace: str,
+    credentials: Credentials,
+    kube: KubeClient,
+    *,
+    no_teardown: bool = False,
+    leaves_within: float = 25.0,
 ) -> AsyncIterator[Operator]:
     """An operator for one namespace, which stops in time: the grace period of its pod is 30 s."""
     operator = Operator(no_teardown=no_teardown)
@@ -213,7 +218,7 @@ async def running(
             await ready.wait()
         yield operator
         shared.leaving.set()
-        async with asyncio.timeout(15 if no_teardown else 5):
+        async with asyncio.timeout(leaves_within):
             await task
     finally:
         task.cancel()

@@ -251,7 +251,9 @@ async def test_news_that_come_while_the_operator_leaves_start_nothing(
 ) -> None:
     name = cluster["metadata"]["name"]
     path = f"/apis/{names.API_VERSION}/namespaces/{name}/{names.PLURAL}/{name}"
-    async with running(name, credentials, kube) as operator:
+    async with running(
+        name, credentials, kube, leaves_within=5.0
+    ) as operator:  # so long Kopf waits for what it started
         await kube.create(cluster)
         await operator.settled(name, kube)
         for n in range(50):  # no await before the operator is told to leave: it finds the events and that together

@@ -132,7 +132,7 @@ async def test_hung_node_is_not_ready_and_the_probe_ends_in_time(nodes: ProcessC
     node.pause()
     began = time.monotonic()
     assert await readiness(node) == (1, "no answer")
-    assert time.monotonic() - began < 4  # the kubelet waits for 5 s
+    assert time.monotonic() - began < 5, "the kubelet waits no longer"
     node.resume()
     assert await is_ready(node)
 

@@ -30,6 +30,6 @@ async def test_a_replica_that_copies_and_loads_for_long_says_how_far_it_is(fleet
     copying = [v for v in seen if v.link is not None and v.link.sync_in_progress and not v.loading]
     loading = [v.loaded_percent for v in seen if v.loading and v.loaded_percent is not None]
     assert copying
-    assert {0, 50} < set(loading), "it says how much of the file is in memory"
+    assert len({percent for percent in loading if percent < 100}) > 2, "it says how much of the file is in memory"
     assert loading == sorted(loading)
     assert all(is_catching_up(v) and catching_up(v) for v in (*copying, *(v for v in seen if v.loading)))
