@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from cachecluster.api import names
-from cachecluster.api.spec import CacheClusterSpec
+from cachecluster.api.spec import CacheClusterSpec, PersistenceMode
 from cachecluster.domain.slots import share
 from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.kube.lease import boot_time
@@ -133,6 +133,7 @@ class Operated:
                 "cluster-port": str(names.bus_port(NAMESPACE, "cart")),
                 "cluster-node-timeout": "5000",
                 "repl-ping-replica-period": "1",
+                "appendonly": "yes" if self.spec.persistence_mode is PersistenceMode.APPEND_ONLY else "no",
             }
             node = self.cluster.add(name, options=options, username=names.USER_OPERATOR, password=PASSWORDS.operator)
             await node.start()

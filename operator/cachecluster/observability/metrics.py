@@ -49,7 +49,7 @@ class Metrics:
         )
         self._failovers = CounterMetric(
             "cachecluster_failovers",
-            "Replicas made primaries because theirs was lost, by how that was known and by the kind of failover.",
+            "Replicas that the operator promoted in the place of lost primaries, by how those were known to be lost.",
             ["cause", "kind"],
             registry=self._registry,
         )
