@@ -9,7 +9,7 @@ from cachecluster.domain.fence import Record, takes_itself_for_primary
 from cachecluster.domain.loss import EXPIRY_SECONDS, Lost, ended_together, has_expired, has_fallen_silent, newest
 from cachecluster.domain.lost_hosts import word_on
 from cachecluster.domain.nodes import Ending, LostConnection, NodeId, NodeView, Peer, ReplicaLink, Unreachable
-from cachecluster.domain.snapshot import ContainerState, Pod, Snapshot
+from cachecluster.domain.snapshot import Container, ContainerState, Pod, Snapshot
 from cachecluster.domain.topology import Member, Shard, Topology
 
 SILENCE_SECONDS: Final = 10
@@ -203,17 +203,19 @@ def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequenc
     connection = snap.lost.get(owner)
     closed = connection if connection is not None and connection.ending is Ending.CLOSED else None
     lost = Lost(owner, FailoverCause.CONTAINER_TERMINATED, why, pod, member.pod.ip, closed)
-    if container.state is not ContainerState.RUNNING:
+    if container.state is ContainerState.TERMINATED:
         return lost
-    if container.started_at is None:
+    if not isinstance(member.view, Unreachable) or not member.view.refused:  # started again and not reported, perhaps
         return None
-    running_for = snap.now - container.started_at
+    return lost if container.state is ContainerState.WAITING or _never_linked_up(snap, container, replicas) else None
+
+
+def _never_linked_up(snap: Snapshot, container: Container, replicas: Sequence[NodeView]) -> bool:
+    """Whole seconds on both sides: one second of rounding each. A link that outlived the start proves nothing."""
+    if container.started_at is None or not container.restarts:
+        return False
     links_down = min((link.down_seconds or 0 for link in _linked(replicas)), default=0)
-    # whole seconds on both sides: one second of rounding each; a link that outlived the start proves nothing
-    listens = not isinstance(member.view, Unreachable) or not member.view.refused
-    if not listens and links_down >= max(running_for - 2, 1) and container.restarts > 0:
-        return lost
-    return None
+    return links_down >= max(snap.now - container.started_at - 2, 1)
 
 
 def _vanished(snap: Snapshot, topology: Topology, owner: NodeId, replicas: Sequence[NodeView]) -> Lost | None:

@@ -25,6 +25,8 @@ LATE_PONG_SECONDS: Final = 5
 """A replica that was in step to the end has heard of the primary at most so much later over the bus than over its link:
 gossip may give it the others' pongs until it has asked itself, every two and a half seconds; and whole seconds.
 """
+GIVEN_UP_SECONDS: Final = 60
+"""After so long without a sign of life a node gives up a link that seems to be up still (repl-timeout)."""
 READING_SECONDS: Final = 5
 """So much longer a replica may be busy with what has come before it sees the end."""
 
@@ -106,12 +108,21 @@ def heard_to_the_end(view: NodeView, primary: NodeId) -> bool:
 
 
 def newest(replicas: Iterable[NodeView]) -> list[NodeView]:
-    """Of replicas of one primary that have been in step with it: those whose links have ended last. Who has heard
-    nothing for longer than another has nothing that this one lacks.
+    """Of replicas of one primary that have been in step with it: those of which no other shows that they have less."""
+    copies = [
+        (v, v.link) for v in replicas if v.link is not None and v.link.ever_synced and not v.link.sync_in_progress
+    ]
+    return [v for v, link in copies if not any(_has_more(other, than=v, links=(of, link)) for other, of in copies)]
+
+
+def _has_more(view: NodeView, than: NodeView, links: tuple[ReplicaLink, ReplicaLink]) -> bool:
+    """Within one history the offset tells; links that ended together may have got some more bytes or less. Of different
+    ones that is older whose link ended so long before that it cannot merely have been given up sooner.
     """
-    links = [(v, v.link) for v in replicas if v.link is not None and v.link.ever_synced and not v.link.sync_in_progress]
-    last = min((quiet_seconds(link) for _, link in links), default=0)
-    return [v for v, link in links if quiet_seconds(link) <= last + APART_SECONDS]
+    later, sooner = (quiet_seconds(link) for link in links)
+    if view.replication_id == than.replication_id:
+        return view.offset > than.offset and abs(later - sooner) > APART_SECONDS
+    return later + GIVEN_UP_SECONDS < sooner
 
 
 def ended_together(link: ReplicaLink, lost: LostConnection) -> bool:

@@ -272,7 +272,10 @@ def _spread(topology: Topology) -> Judgement:
         return kind, "False", Reason.RESTORING_ZONE_BALANCE, message
     crowded = crowded_zone(topology)
     if crowded is not None:
-        message = f"zone {crowded} leads half of the shards or more; one primary moves back after ten calm minutes"
+        message = (
+            f"zone {crowded} leads half of the shards or more; one primary moves after ten calm minutes, if a replica "
+            "of it is in a zone that leads fewer"
+        )
         return kind, "False", Reason.RESTORING_ZONE_BALANCE, message
     return kind, "True", Reason.AS_EXPECTED, f"members are spread over {len(zones)} zones"
 

@@ -78,7 +78,7 @@ class TestProcess:
         assert promote.node.pod == "cart-0-2"
 
     def test_s10_a_replica_that_had_lost_its_link_before_is_not_promoted(self) -> None:
-        cluster = killed(1, 2, offset=90).with_node(0, 2, down_seconds=300, offset=100)
+        cluster = killed(1, 2, offset=90).with_node(0, 2, down_seconds=300, offset=80)
         assert [p.node.pod for p in of_type(cluster, Promote)] == ["cart-0-1"]
         only_the_stale_one = cluster.with_node(0, 1, deleting=True)
         assert not of_type(only_the_stale_one, Promote)

@@ -24,7 +24,9 @@ STARTED = Container(ContainerState.RUNNING, "", "", 1, NOW - 1, "OOMKilled, exit
 STALE: Mapping[str, Any] = {"up": False, "down_seconds": 300, "offset": 10}
 
 
-def ended(persistence: Mapping[str, Any], replicas: int = 1, container: Container = ENDED, **replica: Any) -> Cluster:
+def ended(
+    persistence: Mapping[str, Any], replicas: int = 1, container: Container | None = ENDED, **replica: Any
+) -> Cluster:
     """The container of shard 0's primary has ended just now, as the kubelet says."""
     cluster = formed(3, replicas, **persistence)
     cluster = cluster.with_node(0, 0, answers=False, refuses=True, container=container, offset=1000)
@@ -48,7 +50,7 @@ class TestVolumes:
         assert of_type(ended(persistence, container=container, down_seconds=1), Promote)
         cluster = ended(persistence, container=container, **STALE)
         assert not of_type(cluster, Promote)
-        assert "cart-0-1 was not in step with it at its end. Waiting for cart-0-0" in waits(cluster)
+        assert "cart-0-1 had fallen behind before its end. Waiting for cart-0-0" in waits(cluster)
         assert not of_type(cluster.with_end(0, 0, Ending.CLOSED, 1.0), Promote)
 
     def test_s1_nor_one_that_was_cut_off_from_it_altogether_before(self) -> None:
@@ -102,10 +104,42 @@ class TestTwoReplicas:
     def test_s10_of_two_histories_that_ended_together_somebody_has_to_choose(self) -> None:
         cluster = ended(MEMORY, 2).with_node(0, 2, up=False, down_seconds=0, history="h0")
         assert not of_type(cluster, Promote)
-        assert "its data is on cart-0-1, cart-0-2, in histories that cannot be compared" in waits(cluster)
+        [said] = [b.message for b in plan(cluster.snapshot()).blocks]
+        assert "what is left of its data is on cart-0-1, cart-0-2, in histories that cannot be compared" in said
+
+    def test_the_rest_on_a_volume_comes_before_any_choice_between_them(self) -> None:
+        cluster = ended(LOG, 2, **STALE).with_node(0, 2, **STALE, history="h0")
+        assert "cart-0-1, cart-0-2 had fallen behind before its end. Waiting for cart-0-0" in waits(cluster)
+        assert not plan(cluster.snapshot()).blocks
+
+    @pytest.mark.parametrize("persistence", [LOG, MEMORY])
+    def test_s10_a_silent_link_that_was_given_up_late_does_not_make_a_copy_newer(
+        self, persistence: Mapping[str, Any]
+    ) -> None:
+        """It was up still, as far as its node knew, when the process ended; nothing had come for long."""
+        cluster = ended(persistence, 2, down_seconds=2, offset=10).with_node(0, 0, pong_age=20)
+        cluster = cluster.with_node(0, 2, up=False, down_seconds=20, offset=1000)
+        assert [a.node.pod for a in of_type(cluster, Promote)] == ["cart-0-2"]
+        closed = cluster.with_node(0, 0, container=None).with_end(0, 0, Ending.CLOSED, 20.0)
+        assert [a.node.pod for a in of_type(closed, Promote)] == ["cart-0-2"]
+
+    def test_s10_nor_does_one_that_saw_the_end_late(self) -> None:
+        cluster = ended(MEMORY, 2, container=None, offset=900).with_node(0, 2, up=False, down_seconds=3, offset=1000)
+        assert [a.node.pod for a in of_type(cluster.with_end(0, 0, Ending.CLOSED, 3.0), Promote)] == ["cart-0-2"]
+
+    def test_s10_nor_behind_a_fence(self) -> None:
+        late = {"up": False, "down_seconds": 7, "last_io": None, "offset": 10}
+        cluster = lost(1, 2).with_node(0, 1, **late).with_node(0, 2, last_io=12, offset=1000)
+        assert [a.node.pod for a in of_type(cluster, Promote)] == ["cart-0-2"]
 
 
 class TestProof:
+    def test_s1_a_container_that_waited_when_it_was_last_heard_of_may_run_again(self) -> None:
+        cluster = formed(1, 1, **LOG).with_node(0, 0, answers=False, container=PAUSED, pong_age=20)
+        cluster = cluster.with_node(0, 1, up=False, down_seconds=20)
+        assert not of_type(cluster, Promote)
+        assert of_type(cluster.with_node(0, 0, refuses=True), Promote)
+
     def test_s10_a_closed_connection_and_then_a_silent_machine_leave_the_fence_to_prove_it(self) -> None:
         snap = replace(lost(), lost={}).with_end(0, 0, Ending.CLOSED, 60.0).snapshot()
         silent = replace(snap, views={**snap.views, "cart-0-0": Unreachable("no answer", NOW - 60, silent=True)})

@@ -10,7 +10,7 @@ from cachecluster.domain.heirs import best_heir, copies_of, strangers
 from cachecluster.domain.listing import listed
 from cachecluster.domain.loss import Lost, newest, quiet_seconds
 from cachecluster.domain.loss_messages import older_data
-from cachecluster.domain.nodes import Ending, NodeId
+from cachecluster.domain.nodes import Ending, NodeId, NodeView
 from cachecluster.domain.plan import Block, Do, Verdict, Wait
 from cachecluster.domain.policies.hanging import end_hung_nodes
 from cachecluster.domain.policies.quarantine import end_quarantine
@@ -43,12 +43,14 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
     heir = best_heir(now.topology, shard, lost.node_id, lost.left_in_step)
     data = "has its data"
     if heir is None:
-        heir = best_heir(now.topology, shard, lost.node_id, lost.is_over)
-        better = _where_more_may_be(shard, lost)
-        if heir is None:
-            return _nobody(now, shard, lost)
+        copies = newest(copies_of(now.topology, shard, lost.node_id))
+        whole = [view for view in copies if lost.left_in_step(view)]
+        better = _where_more_may_be(shard, lost) if copies and not whole else []
         if better:
-            return _older_copy(shard, lost, heir, better)
+            return _older_copy(shard, lost, _pods(now, copies), better)
+        heir = None if whole else best_heir(now.topology, shard, lost.node_id, lost.is_over)
+        if heir is None:
+            return _nobody(now, shard, lost, whole or copies)
         data = "has the newest copy that is left"
     deaf = strangers(shard, heir.target.node_id, lost.node_id) if lost.fence else []
     if deaf:
@@ -67,22 +69,22 @@ def _replacement(now: Situation, shard: Shard, lost: Lost) -> Verdict:
     return Do(action, Reason.PRIMARY_LOST, f"shard {shard.index}: {lost.why}; {heir.pod.name} {data}")
 
 
-def _nobody(now: Situation, shard: Shard, lost: Lost) -> Verdict:
-    latest = newest(copies_of(now.topology, shard, lost.node_id))
-    if latest:
-        pods = listed([now.topology.by_id[view.node_id].pod.name for view in latest])
-        apart = len({view.replication_id for view in latest}) > 1
-        why = (
-            "in histories that cannot be compared; delete the pod (and its volume) whose data you can do without"
-            if apart
-            else "which can lead once it serves and knows the newest slots"
-        )
-        return Wait(Reason.NO_SYNCED_REPLICA, f"shard {shard.index}: {lost.why}; its data is on {pods}, {why}", 0.5)
-    message = f"shard {shard.index}: {lost.why}, and no replica that answers has completed a sync with it"
-    copies = [m for m in shard.members if m.node is not None and m.node.keys]
-    if lost.proven and shard.complete and copies:
-        return Block(Reason.NO_SYNCED_REPLICA, f"{message}. {older_data(copies)}")
-    return Wait(Reason.NO_SYNCED_REPLICA, message, 0.5)
+def _nobody(now: Situation, shard: Shard, lost: Lost, copies: Sequence[NodeView]) -> Verdict:
+    if not copies:
+        message = f"shard {shard.index}: {lost.why}, and no replica that answers has completed a sync with it"
+        left = [m for m in shard.members if m.node is not None and m.node.keys]
+        if lost.proven and shard.complete and left:
+            return Block(Reason.NO_SYNCED_REPLICA, f"{message}. {older_data(left)}")
+        return Wait(Reason.NO_SYNCED_REPLICA, message, 0.5)
+    message = f"shard {shard.index}: {lost.why}; what is left of its data is on {_pods(now, copies)}"
+    if len({view.replication_id for view in copies}) > 1:
+        advice = "Delete the pod (and its volume) whose data you can do without"
+        return Block(Reason.NO_SYNCED_REPLICA, f"{message}, in histories that cannot be compared. {advice}")
+    return Wait(Reason.NO_SYNCED_REPLICA, f"{message}, which can lead once it serves and knows the newest slots", 0.5)
+
+
+def _pods(now: Situation, views: Sequence[NodeView]) -> str:
+    return listed([now.topology.by_id[view.node_id].pod.name for view in views])
 
 
 def _where_more_may_be(shard: Shard, lost: Lost) -> list[str]:
@@ -97,10 +99,10 @@ def _where_more_may_be(shard: Shard, lost: Lost) -> list[str]:
     return found
 
 
-def _older_copy(shard: Shard, lost: Lost, heir: Member, better: Sequence[str]) -> Verdict:
+def _older_copy(shard: Shard, lost: Lost, copies: str, better: Sequence[str]) -> Verdict:
     """To let it lead would undo what was acknowledged since, and take it from whoever has it."""
     message = (
-        f"shard {shard.index}: {lost.why}, but {heir.pod.name} was not in step with it at its end. Waiting for "
+        f"shard {shard.index}: {lost.why}, but {copies} had fallen behind before its end. Waiting for "
         f"{listed(better)}, where the rest may be. If that is gone for good, delete the pod (and its volume)"
     )
     return Wait(Reason.NO_SYNCED_REPLICA, message, 0.5)

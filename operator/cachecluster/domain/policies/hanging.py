@@ -44,6 +44,8 @@ def _end(now: Situation, shard: Shard, member: Member, node_id: NodeId) -> Verdi
     owns = bool(now.topology.owners.get(node_id))
     keeper = best_heir(now.topology, shard, node_id, _hears_nothing) if owns else _leader_of(shard, member)
     if keeper is None or keeper.node is None or not can_do_without(keeper.node, node_id):
+        if keeper is not None and keeper.synced:  # as far as it knows, until it misses it as well
+            return Wait(Reason.NODE_HANGS, f"{told}. Waiting until {keeper.pod.name} has missed it for as long", 1.0)
         message = f"{told}. No other node has its data, so it is left alone; if that may be lost, delete the pod"
         return Block(Reason.NODE_HANGS, message)
     if not owns and not _others_in_step(now, shard, member):
