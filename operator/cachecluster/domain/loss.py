@@ -116,13 +116,16 @@ def newest(replicas: Iterable[NodeView]) -> list[NodeView]:
 
 
 def _has_more(view: NodeView, than: NodeView, links: tuple[ReplicaLink, ReplicaLink]) -> bool:
-    """Within one history the offset tells; links that ended together may have got some more bytes or less. Of different
-    ones that is older whose link ended so long before that it cannot merely have been given up sooner.
+    """Within one history the offset tells; links that ended together may have got some more bytes or less. A history is
+    older than the one that continues it. Of others that is older whose link ended so long before that it cannot merely
+    have been given up sooner.
     """
     later, sooner = (quiet_seconds(link) for link in links)
     if view.replication_id == than.replication_id:
         return view.offset > than.offset and abs(later - sooner) > APART_SECONDS
-    return later + GIVEN_UP_SECONDS < sooner
+    if than.replication_id == view.previous_replication_id:
+        return True
+    return view.replication_id != than.previous_replication_id and later + GIVEN_UP_SECONDS < sooner
 
 
 def ended_together(link: ReplicaLink, lost: LostConnection) -> bool:

@@ -101,6 +101,14 @@ class TestTwoReplicas:
         assert [a.node.pod for a in of_type(lost(1, 2).with_node(0, 2, **older), Promote)] == ["cart-0-1"]
         assert not of_type(lost(1, 2).with_node(0, 2, history="h0"), Promote)
 
+    def test_s10_who_has_not_heard_of_the_last_promotion_is_older_whenever_its_link_ended(self) -> None:
+        """It had been cut off, and was told to follow the successor only when that had gone."""
+        cluster = ended(MEMORY, 2, history="h2", previous_history="h1").with_node(0, 0, pong_age=60)
+        cluster = cluster.with_node(0, 1, down_seconds=60).with_node(0, 2, up=False, down_seconds=30, history="h1")
+        assert [a.node.pod for a in of_type(cluster, Promote)] == ["cart-0-1"]
+        old = cluster.with_node(0, 2, down_seconds=0).with_node(0, 1, down_seconds=61)
+        assert [a.node.pod for a in of_type(old, Promote)] == ["cart-0-1"]
+
     def test_s10_of_two_histories_that_ended_together_somebody_has_to_choose(self) -> None:
         cluster = ended(MEMORY, 2).with_node(0, 2, up=False, down_seconds=0, history="h0")
         assert not of_type(cluster, Promote)
