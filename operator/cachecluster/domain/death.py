@@ -205,7 +205,7 @@ def _terminated(snap: Snapshot, owner: NodeId, member: Member, replicas: Sequenc
     lost = Lost(owner, FailoverCause.CONTAINER_TERMINATED, why, pod, member.pod.ip, closed)
     if container.state is ContainerState.TERMINATED:
         return lost
-    if not isinstance(member.view, Unreachable) or not member.view.refused:  # started again and not reported, perhaps
+    if not member.runs_nothing:  # started again and not reported, perhaps
         return None
     return lost if container.state is ContainerState.WAITING or _never_linked_up(snap, container, replicas) else None
 
