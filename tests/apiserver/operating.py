@@ -19,6 +19,7 @@ from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.hosts import HostCache
 from cachecluster.reconcile.pass_ import PassResult
 from cachecluster.reconcile.teardown import tear_down
+from tests.dependencies import dependencies
 
 PATIENCE = 30.0
 
@@ -183,19 +184,7 @@ async def running(
 ) -> AsyncIterator[Operator]:
     """An operator for one namespace, which stops in time: the grace period of its pod is 30 s."""
     operator = Operator(no_teardown=no_teardown)
-    unused: Any = None
-    deps = Dependencies(
-        kube=kube,
-        nodes=unused,
-        hosts=operator.hosts.hosts,
-        now=lambda: 0.0,
-        generate_password=str,
-        operator_namespace="default",
-        events=unused,
-        leader=lambda: True,
-        watcher=unused,
-        clock=lambda: 0.0,
-    )
+    deps = dependencies(kube=kube, hosts=operator.hosts.hosts, operator_namespace="default")
     shared = Shared(
         deps,
         operator.hosts,

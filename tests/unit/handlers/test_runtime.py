@@ -10,11 +10,11 @@ import pytest
 from cachecluster.api import names
 from cachecluster.handlers import runtime
 from cachecluster.handlers.state import Shared
-from cachecluster.kube.api import KubeApi, KubeError, NotFound, Rejected, Unavailable
+from cachecluster.kube.api import KubeError, NotFound, Rejected, Unavailable
 from cachecluster.kube.credentials import Credentials
 from cachecluster.observability.metrics import Metrics
-from cachecluster.reconcile.dependencies import Dependencies
 from cachecluster.reconcile.hosts import HostCache
+from tests.dependencies import dependencies
 
 
 class ScriptedLists:
@@ -32,20 +32,8 @@ class ScriptedLists:
 
 
 def shared(kube: ScriptedLists) -> Shared:
-    unused: Any = None
     hosts = HostCache()
-    deps = Dependencies(
-        kube=cast("KubeApi", kube),
-        nodes=unused,
-        hosts=hosts.hosts,
-        now=lambda: 0.0,
-        generate_password=str,
-        operator_namespace="ops",
-        events=unused,
-        leader=lambda: True,
-        watcher=unused,
-        clock=lambda: 0.0,
-    )
+    deps = dependencies(kube=kube, hosts=hosts.hosts)
     return Shared(deps, hosts, Metrics(), Credentials(), asyncio.Event())
 
 

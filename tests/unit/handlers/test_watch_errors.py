@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 from aiohttp import web
@@ -16,7 +16,6 @@ from cachecluster.domain.snapshot import ClusterRef
 from cachecluster.handlers import runtime
 from cachecluster.handlers.register import LABELLED
 from cachecluster.handlers.state import Shared
-from cachecluster.kube.api import KubeApi
 from cachecluster.kube.credentials import Credentials, Endpoint
 from cachecluster.observability.metrics import Metrics
 from cachecluster.reconcile.dependencies import Dependencies, Memory
@@ -24,6 +23,7 @@ from cachecluster.reconcile.detector import Detector
 from cachecluster.reconcile.hosts import HostCache
 from cachecluster.reconcile.loop import Pace
 from cachecluster.reconcile.pass_ import PassResult
+from tests.dependencies import dependencies
 
 PATIENCE: Final = 30.0
 KOPFS_OWN: Final = (
@@ -164,19 +164,8 @@ async def test_s7_each_cluster_has_one_task_after_a_watch_has_failed(server: Api
         async def endpoint(self) -> Endpoint:
             return Endpoint(f"http://127.0.0.1:{server.port}", None, False, "token")
 
-    looks, hosts, unused = Looks(), HostCache(), cast("Any", None)
-    deps = Dependencies(
-        kube=cast("KubeApi", Lists()),
-        nodes=unused,
-        hosts=hosts.hosts,
-        now=lambda: 0.0,
-        generate_password=str,
-        operator_namespace="ops",
-        events=unused,
-        leader=lambda: True,
-        watcher=unused,
-        clock=lambda: 0.0,
-    )
+    looks, hosts = Looks(), HostCache()
+    deps = dependencies(kube=Lists(), hosts=hosts.hosts)
     pace = Pace(resync=0.05)
     leaving, restarts = asyncio.Event(), asyncio.Queue[None]()
     shared = Shared(deps, hosts, Metrics(), Given(), leaving, one_pass=looks.one_pass, pace=pace)

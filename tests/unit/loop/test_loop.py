@@ -24,6 +24,7 @@ from cachecluster.reconcile.gather import Gone
 from cachecluster.reconcile.loop import Pace
 from cachecluster.reconcile.pass_ import PassResult
 from cachecluster.reconcile.wake import Wake
+from tests.dependencies import dependencies
 
 CART = ClusterRef("shop", "cart", "uid-1")
 STEP = Do(CreateSystemSecret("cart-system"), Reason.CREATING_OBJECTS, "creating")
@@ -43,22 +44,6 @@ class Recorder:
     async def record(self, ref: ClusterRef, type_: Literal["Normal", "Warning"], reason: Reason, message: str) -> None:
         assert ref == CART
         self.events.append((type_, reason, message))
-
-
-def dependencies(recorder: Recorder) -> Dependencies:
-    unused: Any = None
-    return Dependencies(
-        kube=unused,
-        nodes=unused,
-        hosts=dict,
-        now=lambda: 0.0,
-        generate_password=str,
-        operator_namespace="ops",
-        events=recorder,
-        leader=lambda: True,
-        watcher=unused,
-        clock=lambda: 0.0,
-    )
 
 
 class Cluster:
@@ -113,7 +98,7 @@ async def running(cluster: Cluster) -> AsyncIterator[Cluster]:
     cluster.task = asyncio.create_task(
         loop.run(
             CART,
-            dependencies(cluster.recorder),
+            dependencies(events=cluster.recorder),
             cluster.wake,
             cluster.stop,
             metrics=cluster.metrics,
@@ -356,14 +341,16 @@ class LastAct:
 async def test_teardown_is_repeated_until_it_works(error: Exception) -> None:
     act = LastAct(3, error)
     pace = Pace(first_retry=0.001, patience=0.01)
-    assert await loop.finish(CART, dependencies(Recorder()), leaving=asyncio.Event(), last_act=act, pace=pace)
+    assert await loop.finish(CART, dependencies(events=Recorder()), leaving=asyncio.Event(), last_act=act, pace=pace)
     assert act.done.is_set()
 
 
 async def test_a_process_that_leaves_does_not_wait_for_teardown() -> None:
     act, leaving = LastAct(10**6), asyncio.Event()
     pace = Pace(first_retry=LONG, patience=LONG)
-    task = asyncio.ensure_future(loop.finish(CART, dependencies(Recorder()), leaving=leaving, last_act=act, pace=pace))
+    task = asyncio.ensure_future(
+        loop.finish(CART, dependencies(events=Recorder()), leaving=leaving, last_act=act, pace=pace)
+    )
     await act.tried.wait()
     leaving.set()
     assert not await asyncio.wait_for(task, 20)
